@@ -1,0 +1,31 @@
+# Sourced by every script: where things are, how progress and failure are told.
+set -euo pipefail
+
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+# Tools live outside the checkout, so that a second clone on the same machine finds them.
+CACHE=${SIGNET_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/signet}
+mkdir -p "$CACHE"
+
+say() { printf '\033[1m==>\033[0m %s\n' "$*" >&2; }
+die() { printf '\033[31merror:\033[0m %s\n' "$*" >&2; exit 1; }
+need() { command -v "$1" >/dev/null 2>&1 || die "$1 is missing: $2"; }
+
+# quietly LABEL LOG COMMAND…: runs a long step, shows seconds passed, prints the log's end on failure.
+quietly() {
+  local label=$1 log=$2 start=$SECONDS pid
+  shift 2
+  mkdir -p "$(dirname "$log")"
+  "$@" >"$log" 2>&1 &
+  pid=$!
+  while kill -0 "$pid" 2>/dev/null; do
+    if [ -t 2 ]; then printf '\r    %s … %ss' "$label" $((SECONDS - start)) >&2
+    elif [ $(((SECONDS - start) % 15)) -eq 14 ]; then printf '    %s … %ss\n' "$label" $((SECONDS - start)) >&2; fi
+    sleep 1
+  done
+  if ! wait "$pid"; then
+    tail -n 40 "$log" >&2
+    die "$label failed; the whole log is $log"
+  fi
+  [ -t 2 ] && printf '\r' >&2
+  printf '    %s: done in %ss\n' "$label" $((SECONDS - start)) >&2
+}
