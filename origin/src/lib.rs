@@ -1,1 +1,2 @@
 //! Signet origin.
+pub mod infer;

@@ -1,0 +1,3 @@
+//! Pictures from prompts: diffusion models over ONNX Runtime.
+pub mod noise;
+pub mod scheduler;

@@ -1,0 +1,165 @@
+//! Every solver against diffusers, step by step, on one formula instead of a network
+//! (`tests/goldens/schedulers/make.py` wrote the file).
+
+use super::{Kind, Sampler, Scheduler, SchedulerError};
+use crate::infer::noise::Noise;
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+const GOLDENS: &str = include_str!("../../../../tests/goldens/schedulers/goldens.json");
+
+fn denoise(seen: &[f32], timestep: f32, out: &mut [f32]) {
+    let wave = (f64::from(timestep) / 160.0).sin() as f32;
+    for (out, x) in out.iter_mut().zip(seen) {
+        *out = (x * 0.5).tanh() * 0.9 + wave * 0.1;
+    }
+}
+
+fn numbers(value: &Value) -> Vec<f32> {
+    value
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|v| v.as_f64().unwrap() as f32)
+        .collect()
+}
+
+/// At zero signal-to-noise ratio latents start in the thousands and cancel: one unit in the
+/// last place of the first noise is then all the precision there is (5e-4).
+fn close(ours: f32, theirs: f32, init_noise_sigma: f32) -> bool {
+    (ours - theirs).abs() <= 2e-5 + 2e-6 * theirs.abs() + 1.5e-7 * init_noise_sigma
+}
+
+fn check(case: &Value, seed: u64, count: usize, every: usize) {
+    let name = case["name"].as_str().unwrap();
+    let scheduler = Scheduler::parse(&case["config"].to_string()).unwrap();
+    let plan = Arc::new(
+        scheduler
+            .plan(case["steps"].as_u64().unwrap() as usize)
+            .unwrap(),
+    );
+    let start = case["start"].as_u64().unwrap() as usize;
+    let mut sampler = Sampler::new(Arc::clone(&plan), start);
+    let mut noise = Noise::new(seed);
+    let mut latents = vec![0.0; count];
+    noise.next_draw(count, |fresh| match start {
+        0 => latents
+            .iter_mut()
+            .zip(fresh)
+            .for_each(|(x, f)| *x = f * plan.init_noise_sigma),
+        _ => {
+            let clean: Vec<f32> = (0..count)
+                .map(|i| -1.0 + 2.0 * i as f32 / (count - 1) as f32)
+                .collect();
+            sampler.add_noise(&clean, fresh, &mut latents);
+        }
+    });
+    let (mut seen, mut output) = (vec![0.0; count], vec![0.0; count]);
+    for (step, expected) in case["latents"].as_array().unwrap().iter().enumerate() {
+        let timestep = sampler
+            .timestep()
+            .unwrap_or_else(|| panic!("{name}: too few steps"));
+        let theirs = case["timesteps"][step].as_f64().unwrap() as f32;
+        assert!(
+            (timestep - theirs).abs() < 1e-3,
+            "{name}: step {step}: {timestep} for {theirs}"
+        );
+        sampler.model_input(&latents, &mut seen);
+        denoise(&seen, timestep, &mut output);
+        sampler.step(&mut latents, &output, &mut noise).unwrap();
+        for (ours, theirs) in latents.iter().step_by(every).zip(numbers(expected)) {
+            assert!(
+                close(*ours, theirs, plan.init_noise_sigma),
+                "{name}: step {step}: {ours} for {theirs}"
+            );
+        }
+    }
+    assert_eq!(sampler.timestep(), None, "{name}: too many steps");
+}
+
+#[test]
+fn every_scheduler_takes_the_steps_diffusers_takes() {
+    let goldens: Value = serde_json::from_str(GOLDENS).unwrap();
+    let number = |key: &str| goldens[key].as_u64().unwrap();
+    let cases = goldens["cases"].as_array().unwrap();
+    assert!(cases.len() >= 70);
+    for case in cases {
+        check(
+            case,
+            number("seed"),
+            number("count") as usize,
+            number("every") as usize,
+        );
+    }
+}
+
+#[test]
+fn a_file_as_python_writes_it_with_infinity_is_read() {
+    let text = r#"{"_class_name": "DPMSolverMultistepScheduler", "lambda_min_clipped": -Infinity,
+        "note": "an \"Infinity\" in a string stays", "x": NaN}"#;
+    let scheduler = Scheduler::parse(text).unwrap();
+    assert_eq!(scheduler.kind(), Kind::DpmPlusPlus);
+    assert_eq!(scheduler.config.lambda_min_clipped, f32::NEG_INFINITY);
+}
+
+#[test]
+fn options_that_would_change_the_picture_are_refused_by_name() {
+    for (class, key, value) in [
+        ("DDIMScheduler", "thresholding", json!(true)),
+        ("EulerDiscreteScheduler", "use_beta_sigmas", json!(true)),
+        (
+            "EulerDiscreteScheduler",
+            "timestep_type",
+            json!("continuous"),
+        ),
+        ("DPMSolverMultistepScheduler", "solver_order", json!(3)),
+        (
+            "DPMSolverMultistepScheduler",
+            "algorithm_type",
+            json!("dpmsolver"),
+        ),
+        ("PNDMScheduler", "prediction_type", json!("sample")),
+        ("DDIMScheduler", "beta_schedule", json!("laplace")),
+    ] {
+        let text = json!({"_class_name": class, key: value}).to_string();
+        match Scheduler::parse(&text) {
+            Err(SchedulerError::Option { option, .. }) => assert_eq!(option, key),
+            other => panic!("{class} {key}: {other:?}"),
+        }
+    }
+    let unknown = Scheduler::parse(r#"{"_class_name": "UniPCMultistepScheduler"}"#).unwrap_err();
+    assert!(
+        unknown.to_string().contains("UniPCMultistepScheduler"),
+        "{unknown}"
+    );
+    assert!(Scheduler::parse("[]").is_err());
+    assert!(Scheduler::parse(r#"{"_class_name": "DDIMScheduler", "beta_start": "x"}"#).is_err());
+}
+
+#[test]
+fn another_solver_takes_its_own_defaults_where_the_file_had_none() {
+    let ddim = Scheduler::parse(
+        r#"{"_class_name": "DDIMScheduler", "beta_schedule": "scaled_linear",
+            "timestep_spacing": "leading", "_use_default_values": ["timestep_spacing"]}"#,
+    )
+    .unwrap();
+    let euler = ddim.with_kind(Kind::Euler).unwrap();
+    assert_eq!(euler.plan(2).unwrap().timesteps, [999.0, 0.0]);
+    assert_eq!(ddim.plan(2).unwrap().timesteps, [500.0, 0.0]);
+}
+
+#[test]
+fn a_number_of_steps_no_schedule_has_is_refused() {
+    let ddim = Scheduler::parse(r#"{"_class_name": "DDIMScheduler"}"#).unwrap();
+    assert!(ddim.plan(0).is_err());
+    assert!(ddim.plan(1001).is_err());
+    assert_eq!(ddim.plan(1000).unwrap().calls(), 1000);
+    let lcm = Scheduler::parse(r#"{"_class_name": "LCMScheduler"}"#).unwrap();
+    assert_eq!(
+        lcm.plan(51).unwrap_err(),
+        SchedulerError::Steps {
+            steps: 51,
+            limit: 50
+        }
+    );
+}
