@@ -1,1 +1,20 @@
-//! What edge and origin must agree on, as pure functions: no I/O, clock, environment or randomness.
+//! What edge and origin must agree on, as pure functions: no I/O, clock, environment, randomness or logging.
+//!
+//! The way of a link: [`link::UnverifiedLink::parse`] reads the raw request target, [`link::UnverifiedLink::verify`]
+//! checks MAC, time and address, [`link::VerifiedLink::permit`] the referer policy, [`revocation::Snapshot::check`]
+//! what was revoked. Each step's result can only be made by that step. [`image_headers`] and [`range`] shape the answer.
+//!
+//! The way of an API call from edge to origin: [`edge_auth`] (RFC 9421).
+
+pub mod b64;
+pub mod client_ip;
+pub mod edge_auth;
+pub mod gcra;
+pub mod image_headers;
+pub mod keyring;
+pub mod link;
+pub mod object_key;
+pub mod problem;
+pub mod range;
+pub mod referer;
+pub mod revocation;

@@ -1,0 +1,206 @@
+//! The generic cell rate algorithm (ITU-T I.371) in integer nanoseconds. One number per key: the theoretical arrival
+//! time, `tat`. From idle exactly burst + 1 pass at once, as with nginx `burst=b nodelay`.
+
+/// A rate with its burst.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    /// Nanoseconds between two emissions, at least 1.
+    emission: u64,
+    /// How far `tat` may run ahead of now, in nanoseconds.
+    tolerance: u64,
+    burst: u32,
+}
+
+/// The answer for one arrival. Times in nanoseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// It passes; the new `tat` must be stored.
+    Pass {
+        /// To be stored in place of the old one.
+        tat: u64,
+        /// How many more would pass right now.
+        remaining: u32,
+        /// Until the key is idle again.
+        reset: u64,
+    },
+    /// It is refused and nothing changes.
+    Refuse {
+        /// Until one would pass.
+        retry_after: u64,
+        /// Until the key is idle again.
+        reset: u64,
+    },
+}
+
+const MINUTE: u64 = 60_000_000_000;
+
+impl Rate {
+    /// `per_minute` arrivals a minute with this burst; `None` when `per_minute` is 0 or beyond one a nanosecond.
+    pub fn per_minute(per_minute: u32, burst: u32) -> Option<Self> {
+        let emission = MINUTE
+            .checked_div(u64::from(per_minute))
+            .filter(|&emission| emission > 0)?;
+        Some(Self {
+            emission,
+            tolerance: emission.saturating_mul(u64::from(burst)),
+            burst,
+        })
+    }
+
+    /// Nanoseconds between two emissions.
+    pub fn emission(&self) -> u64 {
+        self.emission
+    }
+
+    /// How many pass at once from idle.
+    pub fn capacity(&self) -> u32 {
+        self.burst.saturating_add(1)
+    }
+
+    /// Nanoseconds from full use to idle: after this long without an arrival a key may be forgotten.
+    pub fn window(&self) -> u64 {
+        self.tolerance.saturating_add(self.emission)
+    }
+
+    /// Decides one arrival at `now` for a key whose stored time is `tat` (`None`: never seen). A clock that stepped
+    /// back never punishes longer than a full burst would.
+    pub fn decide(&self, tat: Option<u64>, now: u64) -> Decision {
+        let tat = tat
+            .unwrap_or(now)
+            .clamp(now, now.saturating_add(self.window()));
+        let ahead = tat - now;
+        if ahead > self.tolerance {
+            return Decision::Refuse {
+                retry_after: ahead - self.tolerance,
+                reset: ahead,
+            };
+        }
+        let tat = tat.saturating_add(self.emission);
+        let remaining = (self.window() - (tat - now).min(self.window())) / self.emission;
+        Decision::Pass {
+            tat,
+            remaining: u32::try_from(remaining).unwrap_or(u32::MAX),
+            reset: tat - now,
+        }
+    }
+
+    /// The `tat` after one earlier pass is given back; never before `now`, where the key is idle anyway.
+    pub fn refund(&self, tat: u64, now: u64) -> u64 {
+        tat.saturating_sub(self.emission).max(now)
+    }
+
+    /// How many would pass right now, and nanoseconds until idle.
+    pub fn peek(&self, tat: Option<u64>, now: u64) -> (u32, u64) {
+        let ahead = tat
+            .unwrap_or(now)
+            .clamp(now, now.saturating_add(self.window()))
+            - now;
+        let remaining = (self.window() - ahead) / self.emission;
+        (u32::try_from(remaining).unwrap_or(u32::MAX), ahead)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// The same rule told as a leaky bucket of whole emissions.
+    fn model(rate: Rate, arrivals: &[u64]) -> Vec<bool> {
+        let mut level_empty_at: u64 = 0;
+        arrivals
+            .iter()
+            .map(|&now| {
+                let start = level_empty_at.max(now);
+                let fits = start - now <= rate.emission * u64::from(rate.burst);
+                if fits {
+                    level_empty_at = start + rate.emission;
+                }
+                fits
+            })
+            .collect()
+    }
+
+    fn run(rate: Rate, arrivals: &[u64]) -> Vec<bool> {
+        let mut stored = None;
+        arrivals
+            .iter()
+            .map(|&now| match rate.decide(stored, now) {
+                Decision::Pass { tat, .. } => {
+                    stored = Some(tat);
+                    true
+                }
+                Decision::Refuse { .. } => false,
+            })
+            .collect()
+    }
+
+    #[test]
+    fn from_idle_exactly_burst_plus_one_pass_at_once() {
+        for burst in [0, 1, 3, 50] {
+            let rate = Rate::per_minute(5, burst).unwrap();
+            let passed = run(rate, &[1_000; 200])
+                .into_iter()
+                .filter(|&passed| passed)
+                .count();
+            assert_eq!(passed, burst as usize + 1);
+        }
+    }
+
+    #[test]
+    fn tokens_never_refill_past_burst_and_refusals_change_nothing() {
+        let rate = Rate::per_minute(60, 2).unwrap();
+        let long = 1_000 * MINUTE;
+        assert_eq!(
+            run(rate, &[0, long, long, long, long]),
+            [true, true, true, true, false]
+        );
+        let Decision::Refuse { retry_after, .. } = rate.decide(Some(3_000_000_000), 0) else {
+            panic!("must refuse")
+        };
+        assert_eq!(retry_after, 1_000_000_000);
+        assert!(matches!(
+            rate.decide(Some(3_000_000_000), retry_after),
+            Decision::Pass { remaining: 0, .. }
+        ));
+    }
+
+    #[test]
+    fn a_rate_of_zero_is_none() {
+        assert_eq!(Rate::per_minute(0, 1), None);
+    }
+
+    proptest! {
+        #[test]
+        fn it_decides_as_the_bucket_model(per_minute in 1u32..5_000, burst in 0u32..20, gaps in prop::collection::vec(0u64..20_000_000_000, 1..200)) {
+            let rate = Rate::per_minute(per_minute, burst).unwrap();
+            let arrivals: Vec<u64> = gaps.iter().scan(0, |at, gap| { *at += gap; Some(*at) }).collect();
+            prop_assert_eq!(run(rate, &arrivals), model(rate, &arrivals));
+        }
+
+        #[test]
+        fn any_clock_and_any_stored_time_are_survived(per_minute: u32, burst: u32, tat: Option<u64>, now: u64) {
+            if let Some(rate) = Rate::per_minute(per_minute, burst) {
+                match rate.decide(tat, now) {
+                    Decision::Pass { tat, remaining, .. } => {
+                        prop_assert!(remaining <= burst);
+                        prop_assert!(tat >= now);
+                    }
+                    Decision::Refuse { retry_after, .. } => prop_assert!(retry_after <= rate.window()),
+                }
+                let _ = rate.peek(tat, now);
+            }
+        }
+
+        #[test]
+        fn a_refund_gives_back_exactly_one(per_minute in 1u32..600, burst in 1u32..10) {
+            let rate = Rate::per_minute(per_minute, burst).unwrap();
+            let mut tat = None;
+            for _ in 0..=burst {
+                if let Decision::Pass { tat: new, .. } = rate.decide(tat, 0) { tat = Some(new); }
+            }
+            prop_assert_eq!(rate.peek(tat, 0).0, 0);
+            prop_assert_eq!(rate.peek(Some(rate.refund(tat.unwrap(), 0)), 0).0, 1);
+        }
+    }
+}

@@ -1,0 +1,264 @@
+//! Regression and property tests of links; the table of accepted and refused ones is tests/vectors/links.json.
+
+use std::net::IpAddr;
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use proptest::prelude::*;
+
+use super::*;
+use crate::keyring::Keyring;
+use crate::object_key::ObjectKey;
+use crate::referer::{FetchHeaders, RefererPolicy};
+
+const NOW: u64 = 1_800_000_000;
+
+fn ring() -> Keyring {
+    Keyring::parse(&format!(
+        "k1:{},k2:{}",
+        STANDARD.encode([1; 32]),
+        STANDARD.encode([2; 48])
+    ))
+    .unwrap()
+}
+
+fn request(key: &ObjectKey) -> SignRequest<'_> {
+    SignRequest {
+        key,
+        exp: NOW + 3600,
+        dl: None,
+        ep: 0,
+        ip: None,
+    }
+}
+
+fn verdict(target: &str, now: u64, client: Option<IpAddr>) -> Result<(), LinkError> {
+    UnverifiedLink::parse(target)?
+        .verify(&ring(), now, client)
+        .map(|_| ())
+}
+
+fn open(target: &str) -> Result<(), LinkError> {
+    verdict(target, NOW, None)
+}
+
+#[test]
+fn a_signed_link_opens_until_its_last_second() {
+    let key = ObjectKey::parse("generated/u1/a.png").unwrap();
+    let link = request(&key).sign(&ring(), NOW).unwrap();
+    assert_eq!(verdict(&link, NOW + 3599, None), Ok(()));
+    assert_eq!(verdict(&link, NOW + 3600, None), Err(LinkError::Expired));
+}
+
+#[test]
+fn a_delimiter_keeps_path_and_time_apart() {
+    // anchors: `/avatars/12` + `3` must not be `/avatars/1` + `23`.
+    let long = ObjectKey::parse("avatars/12").unwrap();
+    let link = SignRequest {
+        exp: NOW + 5,
+        ..request(&long)
+    }
+    .sign(&ring(), NOW)
+    .unwrap();
+    let moved = link.replace("/avatars/12?exp=1", "/avatars/1?exp=21");
+    assert_ne!(moved, link);
+    assert_eq!(open(&moved), Err(LinkError::BadSignature));
+}
+
+#[test]
+fn an_expired_link_with_a_bad_mac_tells_nothing() {
+    let key = ObjectKey::parse("a/b/c.png").unwrap();
+    let link = request(&key).sign(&ring(), NOW).unwrap();
+    let tampered = link.replace("sig=A", "sig=B").replace("exp=18", "exp=17");
+    assert_eq!(verdict(&tampered, NOW, None), Err(LinkError::BadSignature));
+}
+
+#[test]
+fn signers_refuse_what_verifiers_would() {
+    let key = ObjectKey::parse("generated/u/a.png").unwrap();
+    let sign = |request: SignRequest<'_>| request.sign(&ring(), NOW);
+    assert_eq!(
+        sign(SignRequest {
+            exp: NOW,
+            ..request(&key)
+        }),
+        Err(SignError::Life)
+    );
+    assert_eq!(
+        sign(SignRequest {
+            exp: NOW + MAX_LIFE + 1,
+            ..request(&key)
+        }),
+        Err(SignError::Life)
+    );
+    assert!(
+        sign(SignRequest {
+            exp: NOW + MAX_LIFE,
+            ..request(&key)
+        })
+        .is_ok()
+    );
+    for dl in [
+        "a.jpg", "a", ".png", "a.b.png", "con.png", "COM1.png", "lpt9.png", "a b.png", "ä.png",
+    ] {
+        assert_eq!(
+            sign(SignRequest {
+                dl: Some(dl),
+                ..request(&key)
+            }),
+            Err(SignError::DownloadName),
+            "{dl}"
+        );
+    }
+    for dl in ["a.png", "com.png", "com10.png", "console.png"] {
+        assert!(
+            sign(SignRequest {
+                dl: Some(dl),
+                ..request(&key)
+            })
+            .is_ok(),
+            "{dl}"
+        );
+    }
+    let temp = ObjectKey::parse("temp/a.png").unwrap();
+    assert_eq!(sign(request(&temp)), Err(SignError::NotLinkable));
+}
+
+#[test]
+fn rounding_shows_the_same_link_within_a_grain_and_never_exceeds_seven_days() {
+    assert_eq!(round_up(1_001, 300, 0), 1_200);
+    assert_eq!(round_up(1_200, 300, 0), 1_200);
+    assert_eq!(round_up(MAX_LIFE, 1_000_000, 0), MAX_LIFE);
+    assert_eq!(round_up(MAX_LIFE, 500_000, 0), 500_000);
+    assert_eq!(round_up(7, 0, 0), 7);
+}
+
+#[test]
+fn every_small_mutation_of_good_links_opens_nothing() {
+    let key = ObjectKey::parse("generated/u1/0190a5d0-ac96-774b-bcce-b302099a8057.png").unwrap();
+    let full = SignRequest {
+        dl: Some("x.png"),
+        ep: 3,
+        ip: Some(AddressRange::parse("198.51.100.0-24").unwrap()),
+        ..request(&key)
+    };
+    let client = "198.51.100.9".parse().ok();
+    let mut tried = 0u32;
+    let mut refuse = |link: &str, original: &str| {
+        if link != original {
+            assert!(verdict(link, NOW, client).is_err(), "accepted {link}");
+            tried += 1;
+        }
+    };
+    for link in [
+        request(&key).sign(&ring(), NOW).unwrap(),
+        full.sign(&ring(), NOW).unwrap(),
+    ] {
+        assert_eq!(verdict(&link, NOW, client), Ok(()));
+        let bytes = link.as_bytes();
+        // Every byte replaced by every printable one, every one inserted everywhere, every one removed.
+        for at in 0..=bytes.len() {
+            for c in 0x09..0x7fu8 {
+                let mut inserted = bytes.to_vec();
+                inserted.insert(at, c);
+                refuse(std::str::from_utf8(&inserted).unwrap(), &link);
+                if at < bytes.len() {
+                    let mut replaced = bytes.to_vec();
+                    replaced[at] = c;
+                    refuse(std::str::from_utf8(&replaced).unwrap(), &link);
+                }
+            }
+            if at < bytes.len() {
+                let mut removed = bytes.to_vec();
+                removed.remove(at);
+                refuse(std::str::from_utf8(&removed).unwrap(), &link);
+                let (head, tail) = link.split_at(at);
+                for piece in [
+                    "//", "/./", "/../", "%2F", "%2f", "%0A", "%00", "&&", "?", "&exp=9",
+                    "\u{0430}", "\u{ff0f}", "\\", "=", "==",
+                ] {
+                    refuse(&format!("{head}{piece}{tail}"), &link);
+                }
+                let (first, rest) = tail.split_at(1);
+                refuse(&format!("{head}%{:02X}{rest}", first.as_bytes()[0]), &link);
+                refuse(&format!("{head}%{:02x}{rest}", first.as_bytes()[0]), &link);
+                refuse(&format!("{head}{}{rest}", first.to_uppercase()), &link);
+            }
+        }
+        let (path, query) = link.split_once('?').unwrap();
+        let params: Vec<&str> = query.split('&').collect();
+        for i in 0..params.len() {
+            for j in 0..params.len() {
+                let mut swapped = params.clone();
+                swapped.swap(i, j);
+                refuse(&format!("{path}?{}", swapped.join("&")), &link);
+                let mut doubled = params.clone();
+                doubled.insert(j, params[i]);
+                refuse(&format!("{path}?{}", doubled.join("&")), &link);
+            }
+        }
+    }
+    assert!(tried > 70_000, "{tried}");
+}
+
+/// All that a link says, as strategies that stay inside the rules.
+fn fields() -> impl Strategy<Value = (String, u64, Option<String>, u64, Option<(u32, u8)>)> {
+    (
+        "[a-z0-9]{1,3}(/[a-z0-9.]{1,4}[a-z0-9]){0,3}\\.png"
+            .prop_filter("a key", |key| ObjectKey::parse(key).is_ok()),
+        NOW + 1..NOW + MAX_LIFE,
+        proptest::option::of("[a-z0-9_-]{1,4}[x-z]\\.png"),
+        0u64..30,
+        proptest::option::of((any::<u32>(), 0u8..=32)),
+    )
+}
+
+fn signed(
+    (key, exp, dl, ep, ip): &(String, u64, Option<String>, u64, Option<(u32, u8)>),
+) -> (String, [u8; 32]) {
+    let key = ObjectKey::parse(key).unwrap();
+    let ip = ip.map(|(bits, prefix)| {
+        let network = bits & u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0);
+        AddressRange::new(IpAddr::V4(network.into()), prefix).unwrap()
+    });
+    let link = SignRequest {
+        key: &key,
+        exp: *exp,
+        dl: dl.as_deref(),
+        ep: *ep,
+        ip,
+    }
+    .sign(&ring(), NOW)
+    .unwrap();
+    let mac = UnverifiedLink::parse(&link).unwrap().mac;
+    (link, mac)
+}
+
+proptest! {
+    #[test]
+    fn whatever_is_signed_verifies_and_says_the_same(fields in fields()) {
+        let (link, _) = signed(&fields);
+        let unverified = UnverifiedLink::parse(&link).unwrap();
+        prop_assert_eq!(unverified.key, &fields.0);
+        prop_assert_eq!(unverified.exp, fields.1);
+        prop_assert_eq!(unverified.dl, fields.2.as_deref());
+        prop_assert_eq!(unverified.ep, fields.3);
+        let client = fields.4.map(|(bits, _)| IpAddr::V4(bits.into()));
+        prop_assert_eq!(verdict(&link, NOW, client), Ok(()));
+        let policy = RefererPolicy::new(["example.com"]).unwrap();
+        let permitted = unverified.verify(&ring(), NOW, client).unwrap().permit(&policy, &FetchHeaders::default()).unwrap();
+        prop_assert_eq!(permitted.key().as_str(), &fields.0);
+        prop_assert_eq!(permitted.download_name(), fields.2.as_deref());
+        prop_assert_eq!(permitted.epoch(), fields.3);
+    }
+
+    #[test]
+    fn two_different_tuples_never_have_one_mac(a in fields(), b in fields()) {
+        let ((link_a, mac_a), (link_b, mac_b)) = (signed(&a), signed(&b));
+        prop_assert_eq!(link_a == link_b, mac_a == mac_b);
+    }
+
+    #[test]
+    fn arbitrary_targets_never_panic_and_never_open(target in "/[a-z/.%]{0,20}(\\?[a-z=&0-9%.]{0,60})?|.{0,80}") {
+        prop_assert!(open(&target).is_err());
+    }
+}

@@ -1,0 +1,150 @@
+//! Error answers: RFC 9457 problem details with a stable `code`.
+
+/// What a kind of refusal looks like from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// HTTP status.
+    pub status: u16,
+    /// Stable, for programs.
+    pub code: &'static str,
+    /// One sentence for people; never holds anything of the request.
+    pub title: &'static str,
+}
+
+/// Media type of the answer.
+pub const MEDIA_TYPE: &str = "application/problem+json";
+
+const fn problem(status: u16, code: &'static str, title: &'static str) -> Problem {
+    Problem {
+        status,
+        code,
+        title,
+    }
+}
+
+/// Links open with GET and HEAD only.
+pub const METHOD_NOT_ALLOWED: Problem = problem(
+    405,
+    "method_not_allowed",
+    "This method is not allowed here.",
+);
+/// Not the one spelling of a link.
+pub const MALFORMED_LINK: Problem = problem(
+    400,
+    "malformed_link",
+    "The link is not in the form that Signet signs.",
+);
+/// No or another signature.
+pub const BAD_SIGNATURE: Problem =
+    problem(403, "bad_signature", "The link has no valid signature.");
+/// Past its time.
+pub const LINK_EXPIRED: Problem = problem(410, "link_expired", "The link has expired.");
+/// Signed for longer than allowed.
+pub const LIFE_TOO_LONG: Problem = problem(
+    403,
+    "life_too_long",
+    "The link is valid for longer than links may be.",
+);
+/// Opened from elsewhere.
+pub const IP_MISMATCH: Problem = problem(403, "ip_mismatch", "The link is not for this address.");
+/// Revoked link, epoch or owner.
+pub const LINK_REVOKED: Problem = problem(403, "link_revoked", "The link was revoked.");
+/// Embedded by a page that may not.
+pub const REFERER_DENIED: Problem = problem(
+    403,
+    "referer_denied",
+    "This page may not embed the picture.",
+);
+/// Over a limit.
+pub const RATE_LIMITED: Problem = problem(429, "rate_limited", "Too many requests.");
+/// No such object or route.
+pub const NOT_FOUND: Problem = problem(404, "not_found", "There is nothing here.");
+/// Range outside the object.
+pub const RANGE_NOT_SATISFIABLE: Problem = problem(
+    416,
+    "range_not_satisfiable",
+    "The range lies outside the picture.",
+);
+/// A host that is not ours.
+pub const UNKNOWN_HOST: Problem = problem(421, "unknown_host", "This host is not served here.");
+/// Too large a body.
+pub const BODY_TOO_LARGE: Problem =
+    problem(413, "body_too_large", "The body is larger than allowed.");
+/// Not through the edge.
+pub const EDGE_ONLY: Problem = problem(403, "edge_only", "This origin answers only to its edge.");
+/// A token in a query string.
+pub const TOKEN_IN_QUERY: Problem = problem(
+    400,
+    "token_in_query",
+    "Tokens are not accepted in the query string.",
+);
+/// The edge cannot reach the origin.
+pub const ORIGIN_UNREACHABLE: Problem = problem(
+    502,
+    "origin_unreachable",
+    "The service behind the edge does not answer.",
+);
+/// The store cannot be reached.
+pub const STORE_UNAVAILABLE: Problem =
+    problem(503, "store_unavailable", "The image store does not answer.");
+/// Wrongly set up.
+pub const MISCONFIGURED: Problem =
+    problem(503, "misconfigured", "The service is not set up correctly.");
+
+/// The JSON body: `type`, `title`, `status`, `code`, and what is known of `detail` and `request_id`.
+pub fn problem_json(problem: Problem, detail: Option<&str>, request_id: Option<&str>) -> String {
+    let mut out = String::with_capacity(160);
+    out.push_str("{\"type\":\"about:blank\",\"title\":");
+    push_string(&mut out, problem.title);
+    out.push_str(",\"status\":");
+    out.push_str(&problem.status.to_string());
+    out.push_str(",\"code\":");
+    push_string(&mut out, problem.code);
+    for (name, value) in [("detail", detail), ("request_id", request_id)] {
+        if let Some(value) = value {
+            out.push_str(",\"");
+            out.push_str(name);
+            out.push_str("\":");
+            push_string(&mut out, value);
+        }
+    }
+    out.push('}');
+    out
+}
+
+/// A JSON string (RFC 8259 section 7).
+fn push_string(out: &mut String, text: &str) {
+    out.push('"');
+    for c in text.chars() {
+        match c {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            '\n' => out.push_str("\\n"),
+            c if (c as u32) < 0x20 => {
+                out.push_str("\\u00");
+                for nibble in [c as u32 >> 4, c as u32 & 15] {
+                    out.push(char::from_digit(nibble, 16).unwrap_or('0'));
+                }
+            }
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn any_detail_is_valid_json_and_comes_back(detail in "\\PC{0,20}|[\\x00-\\x7f]{0,20}") {
+            let json = problem_json(NOT_FOUND, Some(&detail), Some("r1"));
+            let value: serde_json::Value = serde_json::from_str(&json).unwrap();
+            prop_assert_eq!(&value["detail"], &serde_json::Value::String(detail));
+            prop_assert_eq!(&value["code"], "not_found");
+            prop_assert_eq!(&value["status"], 404);
+        }
+    }
+}
