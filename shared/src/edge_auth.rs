@@ -368,13 +368,13 @@ mod tests {
             query: None,
             ..message()
         }));
-        for index in 0..HEADERS.len() {
+        for (index, name) in HEADERS.into_iter().enumerate() {
             let mut other = message();
             other.headers[index] = Some("x");
-            assert!(!check(&other), "{}", HEADERS[index]);
+            assert!(!check(&other), "{name}");
             if message().headers[index].is_some() {
                 other.headers[index] = None;
-                assert!(!check(&other), "{}", HEADERS[index]);
+                assert!(!check(&other), "{name}");
             }
         }
     }

@@ -200,8 +200,11 @@ fn every_small_mutation_of_good_links_opens_nothing() {
     assert!(tried > 70_000, "{tried}");
 }
 
+/// Key, expiry, download name, epoch, address range.
+type Fields = (String, u64, Option<String>, u64, Option<(u32, u8)>);
+
 /// All that a link says, as strategies that stay inside the rules.
-fn fields() -> impl Strategy<Value = (String, u64, Option<String>, u64, Option<(u32, u8)>)> {
+fn fields() -> impl Strategy<Value = Fields> {
     (
         "[a-z0-9]{1,3}(/[a-z0-9.]{1,4}[a-z0-9]){0,3}\\.png"
             .prop_filter("a key", |key| ObjectKey::parse(key).is_ok()),
@@ -212,9 +215,7 @@ fn fields() -> impl Strategy<Value = (String, u64, Option<String>, u64, Option<(
     )
 }
 
-fn signed(
-    (key, exp, dl, ep, ip): &(String, u64, Option<String>, u64, Option<(u32, u8)>),
-) -> (String, [u8; 32]) {
+fn signed((key, exp, dl, ep, ip): &Fields) -> (String, [u8; 32]) {
     let key = ObjectKey::parse(key).unwrap();
     let ip = ip.map(|(bits, prefix)| {
         let network = bits & u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0);

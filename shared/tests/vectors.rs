@@ -1,0 +1,115 @@
+//! Runs tests/vectors/links.json natively; the Worker's tests run the same file through the wasm build.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test may panic"
+)]
+
+use std::collections::HashMap;
+
+use serde::Deserialize;
+use shared::keyring::Keyring;
+use shared::link::{LinkError, PermittedLink, UnverifiedLink, check_method};
+use shared::referer::{FetchHeaders, RefererPolicy};
+use shared::revocation::Snapshot;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Vector {
+    name: String,
+    method: String,
+    target: String,
+    ring: String,
+    policy: Policy,
+    now: u64,
+    client: Option<String>,
+    referer: Option<String>,
+    site: Option<String>,
+    mode: Option<String>,
+    dest: Option<String>,
+    revocations: Revocations,
+    expect: Expect,
+}
+
+#[derive(Deserialize)]
+struct Policy {
+    hosts: Vec<String>,
+    allow_links: bool,
+    allow_empty: bool,
+}
+
+#[derive(Deserialize)]
+struct Revocations {
+    links: Vec<String>,
+    epochs: HashMap<String, u64>,
+    suspended: Vec<String>,
+}
+
+#[derive(Debug, Deserialize, PartialEq)]
+struct Expect {
+    status: u16,
+    code: Option<String>,
+}
+
+impl Vector {
+    fn open(&self) -> Result<PermittedLink, LinkError> {
+        check_method(&self.method)?;
+        let ring = Keyring::parse(&self.ring).unwrap();
+        let client = self.client.as_deref().map(|text| text.parse().unwrap());
+        let mut policy = RefererPolicy::new(self.policy.hosts.iter().map(String::as_str)).unwrap();
+        policy.allow_links = self.policy.allow_links;
+        policy.allow_empty = self.policy.allow_empty;
+        let headers = FetchHeaders {
+            referer: self.referer.as_deref(),
+            site: self.site.as_deref(),
+            mode: self.mode.as_deref(),
+            dest: self.dest.as_deref(),
+        };
+        let link = UnverifiedLink::parse(&self.target)?
+            .verify(&ring, self.now, client)?
+            .permit(&policy, &headers)?;
+        self.snapshot().check(&link)?;
+        Ok(link)
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        let fingerprint = |hex: &String| {
+            let byte = |at: usize| u8::from_str_radix(&hex[2 * at..2 * at + 2], 16).unwrap();
+            (std::array::from_fn(byte), u64::MAX)
+        };
+        Snapshot {
+            taken_at: self.now,
+            links: self.revocations.links.iter().map(fingerprint).collect(),
+            epochs: self.revocations.epochs.clone(),
+            suspended: self.revocations.suspended.iter().cloned().collect(),
+        }
+    }
+}
+
+#[test]
+fn every_vector_gets_its_answer() {
+    let text = std::fs::read_to_string(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../tests/vectors/links.json"
+    ))
+    .unwrap();
+    let vectors: Vec<Vector> = serde_json::from_str(&text).unwrap();
+    assert!(vectors.len() >= 60);
+    let mut wrong = Vec::new();
+    for vector in &vectors {
+        let got = match vector.open() {
+            Ok(_) => Expect {
+                status: 200,
+                code: None,
+            },
+            Err(error) => Expect {
+                status: error.problem().status,
+                code: Some(error.problem().code.into()),
+            },
+        };
+        if got != vector.expect {
+            wrong.push(format!("{}: {got:?}, not {:?}", vector.name, vector.expect));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
