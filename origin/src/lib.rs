@@ -1,2 +1,4 @@
 //! Signet origin.
 pub mod infer;
+pub mod secret;
+pub mod storage;

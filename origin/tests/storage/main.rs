@@ -1,0 +1,10 @@
+//! Every store passes one suite: the folder, and S3 servers that run for real beside the tests.
+// clippy.toml lets tests panic, but does not count their helper functions as tests.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
+mod faults;
+mod folder;
+mod proxy;
+mod s3;
+mod servers;
+mod suite;
