@@ -1,3 +1,33 @@
-//! Pictures from prompts: diffusion models over ONNX Runtime.
-pub mod noise;
-pub mod scheduler;
+//! Pictures from prompts: diffusion models exported to ONNX, over ONNX Runtime.
+//!
+//! The unit of work is a [`Row`]: one picture with its own latents, its own place on its own
+//! schedule and its own prompt. [`Engine::step`] moves any rows one step, sharing denoiser
+//! calls between those whose model, size and (where the export takes only one timestep)
+//! timestep agree. Making one request's pictures is a loop over it; the queue in `schedule`
+//! keeps one such batch running for everybody.
+//!
+//! Only this module knows ONNX Runtime.
+
+mod batch;
+mod cli;
+mod engine;
+mod error;
+mod folder;
+mod graph;
+mod model;
+mod noise;
+mod pixels;
+mod row;
+mod runtime;
+mod scheduler;
+mod settings;
+mod spec;
+mod tokenizer;
+
+pub use cli::{CliRequest, cli_generate};
+pub use engine::{Engine, StepEvent};
+pub use error::InferError;
+pub use pixels::{Format, Pixels, encode};
+pub use row::{BatchKey, Row};
+pub use settings::{Device, Settings};
+pub use spec::{ImageSpec, InitImage, MAX_IMAGES, MAX_PROMPT, MAX_STEPS, ModelInfo};

@@ -28,16 +28,6 @@ impl Plan {
     pub fn calls(&self) -> usize {
         self.timesteps.len()
     }
-
-    /// Whether steps add fresh noise, so that a seed matters beyond the first latents.
-    pub fn is_stochastic(&self) -> bool {
-        match &self.solver {
-            Solver::Ddim(_) | Solver::Pndm(_) => false,
-            Solver::Euler(solver) => solver.ancestral,
-            Solver::Dpm(solver) => solver.stochastic,
-            Solver::Lcm(_) => true,
-        }
-    }
 }
 
 /// One picture's way through a [`Plan`]: its position and what multistep solvers remember.
@@ -66,11 +56,6 @@ impl Sampler {
             start,
             memory: Memory::default(),
         }
-    }
-
-    /// The plan walked.
-    pub fn plan(&self) -> &Plan {
-        &self.plan
     }
 
     /// Calls made so far.

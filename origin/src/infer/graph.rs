@@ -1,0 +1,222 @@
+//! One ONNX graph: what it takes and gives as the file says, and running it.
+
+use super::error::InferError;
+use super::runtime::Runtime;
+use half::f16;
+use ort::session::{Session, SessionInputValue};
+use ort::value::{DynValue, Tensor, TensorElementType, TensorRef, ValueType};
+use std::borrow::Cow;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
+/// A named input or output: element type and shape, dynamic dimensions as -1.
+#[derive(Debug, Clone)]
+pub struct Port {
+    /// The graph's name for it.
+    pub name: String,
+    /// The element type.
+    pub element: TensorElementType,
+    /// Its dimensions.
+    pub shape: Vec<i64>,
+}
+
+impl Port {
+    /// A dimension that the export fixed.
+    pub fn fixed(&self, axis: usize) -> Option<usize> {
+        self.shape
+            .get(axis)
+            .and_then(|size| usize::try_from(*size).ok())
+            .filter(|size| *size > 0)
+    }
+}
+
+/// Numbers for an input, converted to the element type the graph takes.
+pub enum Feed<'a> {
+    /// Real numbers.
+    Floats(&'a [f32]),
+    /// Token ids.
+    Ids(&'a [i64]),
+}
+
+/// A loaded graph.
+pub struct Graph {
+    /// For errors and timings.
+    pub stage: &'static str,
+    /// The file it came from.
+    pub file: PathBuf,
+    /// Inputs in the graph's order.
+    pub inputs: Vec<Port>,
+    /// Outputs in the graph's order.
+    pub outputs: Vec<Port>,
+    session: Mutex<Session>,
+    nanoseconds: AtomicU64,
+}
+
+impl Graph {
+    /// Loads `file`.
+    pub fn load(runtime: &Runtime, stage: &'static str, file: PathBuf) -> Result<Self, InferError> {
+        if !file.is_file() {
+            return Err(InferError::broken(file, "is missing"));
+        }
+        let session = runtime.session(&file)?;
+        let ports = |outlets: &[ort::value::Outlet]| {
+            outlets
+                .iter()
+                .map(|outlet| match outlet.dtype() {
+                    ValueType::Tensor { ty, shape, .. } => Ok(Port {
+                        name: outlet.name().to_owned(),
+                        element: *ty,
+                        shape: shape.iter().copied().collect(),
+                    }),
+                    _ => Err(InferError::broken(
+                        &file,
+                        format!("{:?} is not a tensor", outlet.name()),
+                    )),
+                })
+                .collect::<Result<Vec<_>, _>>()
+        };
+        let (inputs, outputs) = (ports(session.inputs())?, ports(session.outputs())?);
+        Ok(Self {
+            stage,
+            file,
+            inputs,
+            outputs,
+            session: Mutex::new(session),
+            nanoseconds: AtomicU64::new(0),
+        })
+    }
+
+    /// The input of that name, if the graph has it.
+    pub fn input(&self, name: &str) -> Option<&Port> {
+        self.inputs.iter().find(|port| port.name == name)
+    }
+
+    /// The input of that name.
+    pub fn need_input(&self, name: &str) -> Result<&Port, InferError> {
+        self.input(name).ok_or_else(|| {
+            let names: Vec<_> = self.inputs.iter().map(|port| port.name.as_str()).collect();
+            let names = names.join(", ");
+            InferError::broken(&self.file, format!("has no input {name:?}, only {names}"))
+        })
+    }
+
+    /// The first output, which every graph here has.
+    pub fn first_output(&self) -> Result<&Port, InferError> {
+        self.outputs
+            .first()
+            .ok_or_else(|| InferError::broken(&self.file, "has no output"))
+    }
+
+    /// Seconds spent inside ONNX Runtime by this graph so far.
+    pub fn seconds(&self) -> f64 {
+        self.nanoseconds.load(Ordering::Relaxed) as f64 / 1e9
+    }
+
+    /// Runs the graph and hands each wanted output, widened to single precision, to `take` with
+    /// its position in `wanted` and its shape.
+    pub fn run(
+        &self,
+        feeds: &[(&str, &[i64], Feed<'_>)],
+        wanted: &[&str],
+        mut take: impl FnMut(usize, &[i64], &[f32]) -> Result<(), InferError>,
+    ) -> Result<(), InferError> {
+        let failed = |error: ort::Error| InferError::run(self.stage, &error);
+        let mut inputs = Vec::with_capacity(feeds.len());
+        for (name, shape, feed) in feeds {
+            let port = self.need_input(name)?;
+            let value = fed(port.element, shape, feed)
+                .map_err(failed)?
+                .ok_or_else(|| {
+                    InferError::broken(
+                        &self.file,
+                        format!(
+                            "takes {:?} for {name:?}, which is not supported",
+                            port.element
+                        ),
+                    )
+                })?;
+            inputs.push((Cow::Borrowed(*name), value));
+        }
+        let mut session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
+        let start = Instant::now();
+        let outputs = session.run(inputs).map_err(failed)?;
+        let spent = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.nanoseconds.fetch_add(spent, Ordering::Relaxed);
+        for (position, name) in wanted.iter().enumerate() {
+            let value = outputs
+                .get(name)
+                .ok_or_else(|| InferError::broken(&self.file, format!("has no output {name:?}")))?;
+            let (shape, numbers) = widened(value).map_err(failed)?;
+            take(position, &shape, &numbers)?;
+        }
+        Ok(())
+    }
+}
+
+/// `None` when numbers of this kind cannot become elements of that type.
+fn fed<'a>(
+    element: TensorElementType,
+    shape: &[i64],
+    feed: &Feed<'a>,
+) -> ort::Result<Option<SessionInputValue<'a>>> {
+    let shape = shape.to_vec();
+    Ok(Some(match (element, feed) {
+        (TensorElementType::Float32, Feed::Floats(data)) => {
+            TensorRef::from_array_view((shape, *data))?.into()
+        }
+        (TensorElementType::Float16, Feed::Floats(data)) => {
+            let data: Vec<f16> = data.iter().map(|x| f16::from_f32(*x)).collect();
+            Tensor::from_array((shape, data))?.into()
+        }
+        (TensorElementType::Float64, Feed::Floats(data)) => {
+            let data: Vec<f64> = data.iter().map(|x| f64::from(*x)).collect();
+            Tensor::from_array((shape, data))?.into()
+        }
+        // Whole-numbered timesteps: the fraction is dropped, as the reference's cast does.
+        (TensorElementType::Int64, Feed::Floats(data)) => {
+            let data: Vec<i64> = data.iter().map(|x| *x as i64).collect();
+            Tensor::from_array((shape, data))?.into()
+        }
+        (TensorElementType::Int32, Feed::Floats(data)) => {
+            let data: Vec<i32> = data.iter().map(|x| *x as i32).collect();
+            Tensor::from_array((shape, data))?.into()
+        }
+        (TensorElementType::Int64, Feed::Ids(data)) => {
+            TensorRef::from_array_view((shape, *data))?.into()
+        }
+        (TensorElementType::Int32, Feed::Ids(data)) => {
+            let data: Vec<i32> = data
+                .iter()
+                .map(|x| i32::try_from(*x).unwrap_or(i32::MAX))
+                .collect();
+            Tensor::from_array((shape, data))?.into()
+        }
+        _ => return Ok(None),
+    }))
+}
+
+fn widened(value: &DynValue) -> ort::Result<(Vec<i64>, Cow<'_, [f32]>)> {
+    if let Ok((shape, data)) = value.try_extract_tensor::<f32>() {
+        return Ok((shape.to_vec(), Cow::Borrowed(data)));
+    }
+    if let Ok((shape, data)) = value.try_extract_tensor::<f16>() {
+        let wide = data.iter().map(|x| x.to_f32()).collect();
+        return Ok((shape.to_vec(), Cow::Owned(wide)));
+    }
+    let (shape, data) = value.try_extract_tensor::<f64>()?;
+    Ok((
+        shape.to_vec(),
+        Cow::Owned(data.iter().map(|x| *x as f32).collect()),
+    ))
+}
+
+/// Reads a JSON file into `T`.
+pub fn read_json<T: serde::de::DeserializeOwned>(file: &Path) -> Result<T, InferError> {
+    let bytes = std::fs::read(file).map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => InferError::broken(file, "is missing"),
+        _ => InferError::broken(file, error),
+    })?;
+    serde_json::from_slice(&bytes).map_err(|error| InferError::broken(file, error))
+}

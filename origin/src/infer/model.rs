@@ -1,0 +1,453 @@
+//! A loaded model: its graphs, checked against each other, and the text and picture ends of
+//! the pipeline. The denoising between them is in `engine`.
+
+use super::error::InferError;
+use super::folder::Folder;
+use super::graph::{Feed, Graph};
+use super::pixels::Pixels;
+use super::runtime::Runtime;
+use super::scheduler::{Kind, Scheduler};
+use super::spec::{MAX_STEPS, ModelInfo};
+use super::tokenizer::PromptTokenizer;
+use std::path::Path;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+/// What the denoiser is told of a prompt.
+#[derive(Debug)]
+pub struct Conditioning {
+    /// Tokens times dimensions.
+    pub hidden: Vec<f32>,
+    /// How many tokens.
+    pub tokens: usize,
+    /// SDXL: one vector for the whole prompt.
+    pub pooled: Vec<f32>,
+}
+
+struct TextEncoder {
+    tokenizer: PromptTokenizer,
+    graph: Graph,
+}
+
+/// Everything one model needs.
+pub struct Model {
+    /// What it can do.
+    pub info: ModelInfo,
+    /// Its schedule.
+    pub scheduler: Scheduler,
+    /// The denoiser.
+    pub unet: Graph,
+    /// Channels of the latents.
+    pub channels: usize,
+    /// Pixels a latent is wide.
+    pub factor: usize,
+    /// Whether the denoiser takes a timestep for every row.
+    pub timestep_per_row: bool,
+    /// Rows the export fixed, if it did.
+    pub fixed_rows: Option<usize>,
+    /// Dimension of the guidance embedding (LCM).
+    pub guidance_embedding: Option<usize>,
+    /// Reused from step to step.
+    pub(super) scratch: Mutex<super::batch::Scratch>,
+    encoders: Vec<TextEncoder>,
+    decoder: Graph,
+    encoder: Option<Graph>,
+    scaling: f32,
+    shift: f32,
+    zeros_for_empty: bool,
+    nothing: OnceLock<Arc<Conditioning>>,
+}
+
+impl Model {
+    /// Loads a folder.
+    ///
+    /// # Errors
+    /// `ModelBroken` with the file at fault.
+    pub fn load(runtime: &Runtime, path: &Path, scheduler: &str) -> Result<Self, InferError> {
+        let folder = Folder::read(path, scheduler)?;
+        let at = |file: &str| folder.path.join(file);
+        let mut encoders = vec![TextEncoder {
+            tokenizer: PromptTokenizer::load(
+                &at("tokenizer"),
+                folder.text.max_position_embeddings,
+            )?,
+            graph: Graph::load(runtime, "text_encoder", at("text_encoder/model.onnx"))?,
+        }];
+        if at("text_encoder_2").is_dir() {
+            encoders.push(TextEncoder {
+                tokenizer: PromptTokenizer::load(
+                    &at("tokenizer_2"),
+                    folder.text.max_position_embeddings,
+                )?,
+                graph: Graph::load(runtime, "text_encoder_2", at("text_encoder_2/model.onnx"))?,
+            });
+        }
+        let unet = Graph::load(runtime, "unet", at("unet/model.onnx"))?;
+        let decoder = Graph::load(runtime, "vae_decoder", at("vae_decoder/model.onnx"))?;
+        let encoder_file = at("vae_encoder/model.onnx");
+        let encoder = match encoder_file.is_file() {
+            true => Some(Graph::load(runtime, "vae_encoder", encoder_file)?),
+            false => None,
+        };
+        let channels = check(&folder, &encoders, &unet, &decoder)?;
+        let timestep = unet.need_input("timestep")?;
+        let timestep_per_row = timestep.shape.len() == 1 && timestep.fixed(0).is_none();
+        let factor = 1
+            << folder
+                .vae
+                .block_out_channels
+                .len()
+                .clamp(1, 7)
+                .saturating_sub(1);
+        let factor = if folder.vae.block_out_channels.is_empty() {
+            8
+        } else {
+            factor
+        };
+        let info = info(&folder, &unet, factor, encoder.is_some());
+        Ok(Self {
+            info,
+            scheduler: folder.scheduler,
+            channels,
+            factor,
+            timestep_per_row,
+            fixed_rows: unet.need_input("sample")?.fixed(0),
+            guidance_embedding: unet
+                .input("timestep_cond")
+                .and_then(|port| port.fixed(1))
+                .or(folder.unet.time_cond_proj_dim),
+            scratch: Mutex::default(),
+            unet,
+            encoders,
+            decoder,
+            encoder,
+            scaling: folder.vae.scaling_factor.unwrap_or(0.18215),
+            shift: folder.vae.shift_factor.unwrap_or(0.0),
+            zeros_for_empty: folder.index.force_zeros_for_empty_prompt,
+            nothing: OnceLock::new(),
+        })
+    }
+
+    /// Encodes a prompt. One prompt at a time, so that its numbers never depend on another's.
+    pub fn condition(&self, prompt: &str, negative: bool) -> Result<Arc<Conditioning>, InferError> {
+        if !(negative && prompt.is_empty()) {
+            return Ok(Arc::new(self.encode_text(prompt)?));
+        }
+        // The empty negative prompt comes with nearly every request.
+        if let Some(known) = self.nothing.get() {
+            return Ok(Arc::clone(known));
+        }
+        let mut nothing = self.encode_text("")?;
+        if self.zeros_for_empty && self.encoders.len() > 1 {
+            nothing.hidden.fill(0.0);
+            nothing.pooled.fill(0.0);
+        }
+        Ok(Arc::clone(self.nothing.get_or_init(|| Arc::new(nothing))))
+    }
+
+    fn encode_text(&self, prompt: &str) -> Result<Conditioning, InferError> {
+        let mut parts: Vec<(Vec<f32>, usize)> = Vec::new();
+        let (mut tokens, mut pooled) = (0, Vec::new());
+        for encoder in &self.encoders {
+            let ids = encoder.tokenizer.encode(prompt)?;
+            tokens = encoder.tokenizer.length();
+            let graph = &encoder.graph;
+            let hidden = hidden_output(graph, self.encoders.len() > 1)?;
+            let mut wanted = vec![hidden.as_str()];
+            let has_pooled = graph.outputs.iter().any(|port| port.name == "text_embeds");
+            if has_pooled {
+                wanted.push("text_embeds");
+            }
+            let shape = [1, ids.len() as i64];
+            graph.run(
+                &[("input_ids", &shape, Feed::Ids(&ids))],
+                &wanted,
+                |which, shape, data| {
+                    match which {
+                        0 => {
+                            let width = shape.last().copied().unwrap_or(0).max(0) as usize;
+                            parts.push((data.to_vec(), width));
+                        }
+                        _ => pooled = data.to_vec(),
+                    }
+                    Ok(())
+                },
+            )?;
+        }
+        let rows = |(data, width): &(Vec<f32>, usize), token: usize| {
+            data.get(token * width..(token + 1) * width)
+                .unwrap_or_default()
+                .to_vec()
+        };
+        let hidden: Vec<f32> = (0..tokens)
+            .flat_map(|t| parts.iter().flat_map(move |part| rows(part, t)))
+            .collect();
+        finite(&hidden, "text_encoder")?;
+        Ok(Conditioning {
+            hidden,
+            tokens,
+            pooled,
+        })
+    }
+
+    /// Turns finished latents into a picture.
+    pub fn decode(
+        &self,
+        latents: &[f32],
+        height: usize,
+        width: usize,
+        seed: u64,
+    ) -> Result<Pixels, InferError> {
+        let scaled: Vec<f32> = latents
+            .iter()
+            .map(|x| x / self.scaling + self.shift)
+            .collect();
+        let shape = [1, self.channels, height / self.factor, width / self.factor].map(|n| n as i64);
+        let input = self
+            .decoder
+            .inputs
+            .first()
+            .map_or("latent_sample", |port| port.name.as_str());
+        let output = self.decoder.first_output()?.name.clone();
+        let mut rgb = Vec::new();
+        let feeds = [(input, shape.as_slice(), Feed::Floats(&scaled))];
+        self.decoder.run(&feeds, &[&output], |_, shape, data| {
+            if shape != [1, 3, height as i64, width as i64] {
+                let reason = format!("gave a picture of shape {shape:?} for {width}x{height}");
+                return Err(InferError::broken(&self.decoder.file, reason));
+            }
+            finite(data, "vae_decoder")?;
+            let plane = height * width;
+            let (red, rest) = data.split_at(plane);
+            let (green, blue) = rest.split_at(plane);
+            let byte = |x: &f32| ((x / 2.0 + 0.5).clamp(0.0, 1.0) * 255.0).round_ties_even() as u8;
+            let pixels = red.iter().zip(green).zip(blue);
+            rgb = pixels
+                .flat_map(|((r, g), b)| [byte(r), byte(g), byte(b)])
+                .collect();
+            Ok(())
+        })?;
+        Ok(Pixels {
+            width,
+            height,
+            rgb,
+            seed,
+        })
+    }
+
+    /// Turns a picture into latents; `noise` picks the sample where the encoder gives a spread.
+    pub fn encode_image(&self, pixels: &Pixels, noise: &[f32]) -> Result<Vec<f32>, InferError> {
+        let Some(encoder) = &self.encoder else {
+            let reason = "is not taken by this model".to_owned();
+            return Err(InferError::BadSpec {
+                field: "init_image",
+                reason,
+            });
+        };
+        let channel = |c: usize| {
+            pixels
+                .rgb
+                .iter()
+                .skip(c)
+                .step_by(3)
+                .map(|b| f32::from(*b) / 255.0 * 2.0 - 1.0)
+        };
+        let planes: Vec<f32> = (0..3).flat_map(channel).collect();
+        let shape = [1, 3, pixels.height as i64, pixels.width as i64];
+        let input = encoder
+            .inputs
+            .first()
+            .map_or("sample", |port| port.name.as_str());
+        let output = encoder.first_output()?.name.clone();
+        let count = noise.len();
+        let mut latents = Vec::new();
+        let feeds = [(input, shape.as_slice(), Feed::Floats(&planes))];
+        encoder.run(&feeds, &[&output], |_, shape, data| {
+            latents = match data.len() {
+                n if n == count => data.to_vec(),
+                n if n == 2 * count => {
+                    let (mean, log_variance) = data.split_at(count);
+                    let spread = log_variance
+                        .iter()
+                        .map(|v| (0.5 * v.clamp(-30.0, 20.0)).exp());
+                    mean.iter()
+                        .zip(spread)
+                        .zip(noise)
+                        .map(|((m, s), n)| m + s * n)
+                        .collect()
+                }
+                _ => {
+                    let reason = format!("gave latents of shape {shape:?}");
+                    return Err(InferError::broken(&encoder.file, reason));
+                }
+            };
+            finite(&latents, "vae_encoder")
+        })?;
+        latents
+            .iter_mut()
+            .for_each(|x| *x = (*x - self.shift) * self.scaling);
+        Ok(latents)
+    }
+
+    /// Seconds inside ONNX Runtime so far: text, denoiser, picture.
+    pub fn seconds(&self) -> [f64; 3] {
+        let text = self
+            .encoders
+            .iter()
+            .map(|encoder| encoder.graph.seconds())
+            .sum();
+        let picture = self.decoder.seconds() + self.encoder.as_ref().map_or(0.0, Graph::seconds);
+        [text, self.unet.seconds(), picture]
+    }
+
+    /// The scratch space; a panic inside leaves it usable, since every use overwrites it.
+    pub(super) fn scratch(&self) -> std::sync::MutexGuard<'_, super::batch::Scratch> {
+        self.scratch.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Refuses numbers that are not finite, wherever they came from.
+pub fn finite(data: &[f32], stage: &'static str) -> Result<(), InferError> {
+    match data.iter().all(|x| x.is_finite()) {
+        true => Ok(()),
+        false => Err(InferError::NotFinite { stage }),
+    }
+}
+
+/// SDXL reads the layer before the last of both encoders, all others the last.
+fn hidden_output(graph: &Graph, second_to_last: bool) -> Result<String, InferError> {
+    if !second_to_last {
+        let named = graph
+            .outputs
+            .iter()
+            .find(|port| port.name == "last_hidden_state");
+        return named
+            .map_or_else(|| graph.first_output(), Ok)
+            .map(|port| port.name.clone());
+    }
+    let layers = graph.outputs.iter().filter_map(|port| {
+        port.name
+            .strip_prefix("hidden_states.")?
+            .parse::<usize>()
+            .ok()
+    });
+    match layers.max() {
+        Some(last) if last > 0 => Ok(format!("hidden_states.{}", last - 1)),
+        _ => Err(InferError::broken(
+            &graph.file,
+            "was exported without its hidden states",
+        )),
+    }
+}
+
+const UNET_INPUTS: [&str; 6] = [
+    "sample",
+    "timestep",
+    "encoder_hidden_states",
+    "text_embeds",
+    "time_ids",
+    "timestep_cond",
+];
+
+/// Checks that the graphs fit each other; gives the latents' channels.
+fn check(
+    folder: &Folder,
+    encoders: &[TextEncoder],
+    unet: &Graph,
+    decoder: &Graph,
+) -> Result<usize, InferError> {
+    let broken = |reason: String| Err(InferError::broken(&unet.file, reason));
+    let unknown = unet
+        .inputs
+        .iter()
+        .find(|port| !UNET_INPUTS.contains(&port.name.as_str()));
+    if let Some(port) = unknown {
+        return broken(format!(
+            "needs an input {:?}, which is not supported",
+            port.name
+        ));
+    }
+    let sample = unet.need_input("sample")?;
+    if sample.shape.len() != 4 {
+        return broken(format!(
+            "takes a sample of {} dimensions, not 4",
+            sample.shape.len()
+        ));
+    }
+    let channels = sample.fixed(1).or(folder.unet.in_channels).unwrap_or(4);
+    let latents = decoder.inputs.first().and_then(|port| port.fixed(1));
+    if let Some(latents) = latents
+        .or(folder.vae.latent_channels)
+        .filter(|n| *n != channels)
+    {
+        return broken(format!(
+            "takes {channels} channels where the decoder takes {latents}; inpainting models are \
+             not supported"
+        ));
+    }
+    if encoders.len() == 1 {
+        let context = unet.need_input("encoder_hidden_states")?.fixed(2);
+        let width = encoders
+            .first()
+            .and_then(|encoder| encoder.graph.outputs.first());
+        let width = width.and_then(|port| port.fixed(2));
+        if let (Some(context), Some(width)) = (context, width)
+            && context != width
+        {
+            return broken(format!(
+                "takes text of width {context}, the encoder gives {width}"
+            ));
+        }
+    }
+    for encoder in encoders {
+        let ids = encoder.graph.need_input("input_ids")?;
+        let length = encoder.tokenizer.length();
+        if let Some(fixed) = ids.fixed(1).filter(|fixed| *fixed != length) {
+            let reason = format!("takes {fixed} tokens, the tokenizer gives {length}");
+            return Err(InferError::broken(&encoder.graph.file, reason));
+        }
+    }
+    Ok(channels)
+}
+
+fn info(folder: &Folder, unet: &Graph, factor: usize, takes_image: bool) -> ModelInfo {
+    let card = &folder.card;
+    let sample = unet.input("sample");
+    let fixed = |axis| {
+        sample
+            .and_then(|port| port.fixed(axis))
+            .map(|side| side * factor)
+    };
+    let (high, wide) = folder.unet.sample_size.map_or((64, 64), |side| side.pair());
+    let height = fixed(2).or(card.height).unwrap_or(high * factor);
+    let width = fixed(3).or(card.width).unwrap_or(wide * factor);
+    // Every level of the denoiser but the last halves the side, and all halves must come out even.
+    let halvings = folder.unet.down_block_types.len().clamp(1, 6) - 1;
+    let multiple = factor << if fixed(2).is_some() { 0 } else { halvings };
+    let whole = |side: usize| side.next_multiple_of(multiple.max(1)).max(multiple);
+    let is_fixed = fixed(2).is_some() || fixed(3).is_some();
+    let (low, high) = match is_fixed {
+        true => (height.min(width), height.max(width)),
+        false => (
+            whole(card.min_side.unwrap_or(height.min(width) / 2)),
+            whole(card.max_side.unwrap_or(height.max(width) * 2)),
+        ),
+    };
+    let kind = folder.scheduler.kind();
+    let lcm = kind == Kind::Lcm;
+    ModelInfo {
+        name: folder.name.clone(),
+        width,
+        height,
+        multiple,
+        min_side: low,
+        max_side: high,
+        guidance_scale: card.guidance_scale.unwrap_or(7.5),
+        steps: card.steps.unwrap_or(if lcm { 4 } else { 20 }),
+        max_steps: MAX_STEPS.min(if lcm { 50 } else { MAX_STEPS }),
+        takes_image,
+        scheduler: Kind::CLASSES
+            .iter()
+            .find(|(_, k)| *k == kind)
+            .map_or("", |(name, _)| name),
+    }
+}

@@ -1,0 +1,171 @@
+//! One picture on its way: its own latents, its own place on its schedule, its own prompt.
+
+use super::error::InferError;
+use super::model::{Conditioning, Model, finite};
+use super::noise::Noise;
+use super::scheduler::{Plan, Sampler};
+use super::spec::ImageSpec;
+use std::sync::Arc;
+
+/// A picture being denoised. Rows of any users and any steps may share a denoiser call when
+/// their [`BatchKey`]s are equal.
+pub struct Row {
+    pub(super) model: Arc<Model>,
+    pub(super) latents: Vec<f32>,
+    pub(super) positive: Arc<Conditioning>,
+    pub(super) negative: Option<Arc<Conditioning>>,
+    pub(super) guidance: f32,
+    pub(super) sampler: Sampler,
+    pub(super) noise: Noise,
+    height: usize,
+    width: usize,
+    seed: u64,
+}
+
+/// What rows must have in common to share a denoiser call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct BatchKey {
+    model: usize,
+    height: usize,
+    width: usize,
+    tokens: usize,
+    /// Where the export takes one timestep for all rows, that timestep.
+    timestep: Option<u32>,
+}
+
+impl Row {
+    /// Lays out the rows of a validated request: prompts encoded, first latents drawn.
+    pub(super) fn of_spec(model: &Arc<Model>, spec: &ImageSpec) -> Result<Vec<Row>, InferError> {
+        let positive = model.condition(&spec.prompt, false)?;
+        // A denoiser distilled with guidance takes the scale as an input instead.
+        let guided = spec.guidance_scale > 1.0 && model.guidance_embedding.is_none();
+        let negative = match guided {
+            true => Some(model.condition(&spec.negative_prompt, true)?),
+            false => None,
+        };
+        if guided && model.fixed_rows == Some(1) {
+            let reason = "must be 1: this export takes one row a call".to_owned();
+            return Err(InferError::BadSpec {
+                field: "guidance_scale",
+                reason,
+            });
+        }
+        let plan = Arc::new(model.scheduler.plan(spec.steps)?);
+        (0..spec.n as u64)
+            .map(|i| {
+                let seed = spec.seed.wrapping_add(i);
+                let start = spec.steps - spec.steps_run();
+                let mut row = Row {
+                    model: Arc::clone(model),
+                    latents: Vec::new(),
+                    positive: Arc::clone(&positive),
+                    negative: negative.clone(),
+                    guidance: spec.guidance_scale,
+                    sampler: Sampler::new(Arc::clone(&plan), start),
+                    noise: Noise::new(seed),
+                    height: spec.height,
+                    width: spec.width,
+                    seed,
+                };
+                row.draw_first_latents(spec, &plan)?;
+                Ok(row)
+            })
+            .collect()
+    }
+
+    fn draw_first_latents(&mut self, spec: &ImageSpec, plan: &Plan) -> Result<(), InferError> {
+        let [channels, height, width] = self.latent_shape();
+        let count = channels * height * width;
+        let mut first = Vec::new();
+        self.noise
+            .next_draw(count, |fresh| first.extend_from_slice(fresh));
+        self.latents = match &spec.init {
+            None => first.iter().map(|x| x * plan.init_noise_sigma).collect(),
+            Some(init) => {
+                // The encoder's own sample comes from a source apart, so that the noise that
+                // is mixed in stays the one this seed gives without a picture.
+                let mut spread = Vec::new();
+                Noise::new(!self.seed).next_draw(count, |x| spread.extend_from_slice(x));
+                let clean = self.model.encode_image(&init.pixels, &spread)?;
+                let mut mixed = vec![0.0; count];
+                self.sampler.add_noise(&clean, &first, &mut mixed);
+                mixed
+            }
+        };
+        Ok(())
+    }
+
+    /// Replaces the first latents (already scaled by the plan's `init_noise_sigma`).
+    #[cfg(test)]
+    pub fn set_latents(&mut self, latents: &[f32]) {
+        assert_eq!(self.latents.len(), latents.len());
+        self.latents.copy_from_slice(latents);
+    }
+
+    /// Channels, height and width of the latents.
+    pub fn latent_shape(&self) -> [usize; 3] {
+        let factor = self.model.factor;
+        [
+            self.model.channels,
+            self.height / factor,
+            self.width / factor,
+        ]
+    }
+
+    /// The latents as they stand.
+    pub fn latents(&self) -> &[f32] {
+        &self.latents
+    }
+
+    /// Denoiser calls made so far.
+    pub fn done(&self) -> usize {
+        self.sampler.done()
+    }
+
+    /// Denoiser calls this picture takes in all.
+    pub fn calls(&self) -> usize {
+        self.sampler.calls()
+    }
+
+    /// Whether only decoding is left.
+    pub fn is_finished(&self) -> bool {
+        self.sampler.timestep().is_none()
+    }
+
+    /// Rows of the denoiser's batch this picture takes: two with guidance.
+    pub fn slots(&self) -> usize {
+        1 + usize::from(self.negative.is_some())
+    }
+
+    /// Pixels of the picture.
+    pub fn area(&self) -> usize {
+        self.height * self.width
+    }
+
+    /// What another row must have in common to share a call.
+    pub fn batch_key(&self) -> BatchKey {
+        BatchKey {
+            model: Arc::as_ptr(&self.model) as usize,
+            height: self.height,
+            width: self.width,
+            tokens: self.positive.tokens,
+            timestep: match self.model.timestep_per_row {
+                true => None,
+                false => self.sampler.timestep().map(f32::to_bits),
+            },
+        }
+    }
+
+    /// Decodes the finished latents.
+    pub(super) fn decode(&self) -> Result<super::pixels::Pixels, InferError> {
+        finite(&self.latents, "unet")?;
+        self.model
+            .decode(&self.latents, self.height, self.width, self.seed)
+    }
+
+    /// SDXL: original size, crop corner and target size.
+    pub(super) fn time_ids(&self) -> [f32; 6] {
+        let (height, width) = (self.height as f32, self.width as f32);
+        [height, width, 0.0, 0.0, height, width]
+    }
+}

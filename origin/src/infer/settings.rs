@@ -1,0 +1,51 @@
+//! The section `infer` of the configuration.
+
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// Where models and ONNX Runtime lie, and what they run on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// Model folders in the diffusers layout with ONNX graphs, or folders of such folders. A
+    /// relative path is looked for under the working directory, then above the program's own
+    /// folder. The first model found is the default one.
+    pub models: Vec<PathBuf>,
+    /// The ONNX Runtime library. Empty: `ORT_DYLIB_PATH`, then the cache that `scripts/` fills,
+    /// then beside the program, then the checkout's root.
+    pub library: PathBuf,
+    /// What to run on: `auto` takes CUDA where it is and the CPU otherwise, `cpu` never a GPU,
+    /// `cuda` never the CPU.
+    pub device: Device,
+    /// Which GPU, counted from 0.
+    pub gpu: u32,
+    /// Threads for each operation on the CPU. 0: one for each core.
+    pub threads: usize,
+    /// Another scheduler than the model's own, by its diffusers class name. Empty: the model's.
+    pub scheduler: String,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            models: vec![PathBuf::from("models/demo")],
+            library: PathBuf::new(),
+            device: Device::Auto,
+            gpu: 0,
+            threads: 0,
+            scheduler: String::new(),
+        }
+    }
+}
+
+/// What graphs run on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Device {
+    /// CUDA where it is, else the CPU.
+    Auto,
+    /// The CPU.
+    Cpu,
+    /// CUDA or nothing.
+    Cuda,
+}
