@@ -22,3 +22,33 @@ mod moto {
 
     crate::suite::conforms!(open);
 }
+
+mod r2 {
+    use super::*;
+
+    async fn open() -> Fixture {
+        let endpoint = tokio::task::spawn_blocking(|| &servers::r2().endpoint)
+            .await
+            .unwrap();
+        Fixture {
+            store: servers::open(servers::settings(endpoint)).await,
+        }
+    }
+
+    crate::suite::conforms!(open);
+
+    #[tokio::test]
+    async fn a_wrong_secret_is_denied() {
+        let endpoint = tokio::task::spawn_blocking(|| &servers::r2().endpoint)
+            .await
+            .unwrap();
+        let mut settings = servers::settings(endpoint);
+        settings.secret_access_key = Some(origin::secret::Secret::new("wrong"));
+        let store = servers::open(settings).await;
+        let key = crate::suite::key("generated/u/a.png");
+        assert_eq!(store.check().await.unwrap_err().code(), "denied");
+        assert_eq!(store.get(&key, None).await.unwrap_err().code(), "denied");
+        let put = store.put(&key, crate::suite::noise(3, 1)).await;
+        assert_eq!(put.unwrap_err().code(), "denied");
+    }
+}

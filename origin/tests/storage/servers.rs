@@ -28,6 +28,12 @@ pub fn moto() -> &'static Server {
     })
 }
 
+/// Cloudflare's R2 as wrangler simulates it. It checks signatures.
+pub fn r2() -> &'static Server {
+    static SERVER: OnceLock<Server> = OnceLock::new();
+    SERVER.get_or_init(|| start("r2"))
+}
+
 fn start(name: &str) -> Server {
     let script = format!(
         "cd {root}; . scripts/lib/common.sh; . scripts/lib/s3.sh; fetch_{name}; serve_s3 {name}",
