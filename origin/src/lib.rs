@@ -2,3 +2,4 @@
 pub mod infer;
 pub mod secret;
 pub mod storage;
+pub mod studio;

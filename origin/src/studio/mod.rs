@@ -1,0 +1,207 @@
+//! The studio: a web page for people, served at `/`, with files of its own and no build step.
+//!
+//! It holds no key, secret or token. The session is a cookie that scripts cannot read; pictures are shown through
+//! signed links from the images host, which is another origin.
+
+mod assets;
+mod headers;
+
+use actix_web::http::header::{
+    CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderName, HeaderValue, IF_NONE_MATCH, InvalidHeaderValue,
+};
+use actix_web::{HttpRequest, HttpResponse, web};
+use bytes::Bytes;
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+pub use headers::{ImagesOrigin, InvalidOrigin, security_headers};
+
+use crate::infer::{MAX_IMAGES, MAX_PROMPT, ModelInfo};
+
+/// Why the studio cannot be put together.
+#[derive(Debug, thiserror::Error)]
+pub enum StudioError {
+    /// The address of the pictures.
+    #[error("images.url: {0}")]
+    Images(#[from] InvalidOrigin),
+    /// A header's value.
+    #[error("the studio's headers: {0}")]
+    Header(#[from] InvalidHeaderValue),
+    /// What the page is told about the models.
+    #[error("the studio's facts: {0}")]
+    Facts(#[from] serde_json::Error),
+}
+
+/// What the page has to know to offer only what the service can do. Public: it is served without a session.
+#[derive(Debug, Serialize)]
+struct About<'a> {
+    models: Vec<ModelFacts<'a>>,
+    max_prompt: usize,
+    max_images: usize,
+}
+
+#[derive(Debug, Serialize)]
+struct ModelFacts<'a> {
+    name: &'a str,
+    width: usize,
+    height: usize,
+    multiple: usize,
+    min_side: usize,
+    max_side: usize,
+    guidance_scale: f32,
+    steps: usize,
+    max_steps: usize,
+}
+
+impl<'a> From<&'a ModelInfo> for ModelFacts<'a> {
+    fn from(model: &'a ModelInfo) -> Self {
+        Self {
+            name: &model.name,
+            width: model.width,
+            height: model.height,
+            multiple: model.multiple,
+            min_side: model.min_side,
+            max_side: model.max_side,
+            guidance_scale: model.guidance_scale,
+            steps: model.steps,
+            max_steps: model.max_steps,
+        }
+    }
+}
+
+/// The page, put together once at start-up.
+#[derive(Clone, Debug)]
+pub struct Studio {
+    version: String,
+    page: Bytes,
+    about: Bytes,
+    headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl Studio {
+    /// The studio of a service that shows its pictures at `images_url` and runs these models, the first by default.
+    ///
+    /// # Errors
+    /// [`StudioError::Images`] when the address is more than scheme, host and port.
+    pub fn new<'a>(
+        images_url: &str,
+        models: impl IntoIterator<Item = &'a ModelInfo>,
+    ) -> Result<Self, StudioError> {
+        let version = assets::version();
+        let about = About {
+            models: models.into_iter().map(ModelFacts::from).collect(),
+            max_prompt: MAX_PROMPT,
+            max_images: MAX_IMAGES,
+        };
+        Ok(Self {
+            page: assets::page(&version).into(),
+            version,
+            about: serde_json::to_vec(&about)?.into(),
+            headers: security_headers(&ImagesOrigin::parse(images_url)?)?,
+        })
+    }
+
+    /// An answer with the page's headers: 304 when the caller has it already.
+    fn answer(
+        &self,
+        request: &HttpRequest,
+        content_type: &'static str,
+        cache: &'static str,
+        body: Bytes,
+    ) -> HttpResponse {
+        let tag: String = Sha256::digest(&body)
+            .iter()
+            .take(12)
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        let tag = format!("\"{tag}\"");
+        let known = request
+            .headers()
+            .get_all(IF_NONE_MATCH)
+            .filter_map(|value| value.to_str().ok());
+        let has_it = known.flat_map(|value| value.split(',')).any(|one| {
+            let one = one.trim();
+            one == "*" || one.strip_prefix("W/").unwrap_or(one) == tag
+        });
+        let mut response = if has_it {
+            HttpResponse::NotModified()
+        } else {
+            HttpResponse::Ok()
+        };
+        for (name, value) in &self.headers {
+            response.insert_header((name.clone(), value.clone()));
+        }
+        response
+            .insert_header((CACHE_CONTROL, cache))
+            .insert_header((ETAG, tag));
+        if has_it {
+            return response.finish();
+        }
+        response
+            .insert_header((CONTENT_TYPE, content_type))
+            .body(body)
+    }
+}
+
+/// Routes of the page: `/` and `/studio/{version}/{file}`, GET and HEAD. Needs `web::Data<Studio>` in the app.
+pub fn configure(config: &mut web::ServiceConfig) {
+    config
+        .service(
+            web::resource("/")
+                .route(web::get().to(page))
+                .route(web::head().to(page)),
+        )
+        .service(
+            web::resource("/studio/{version}/{file}")
+                .route(web::get().to(file))
+                .route(web::head().to(file)),
+        );
+}
+
+async fn page(request: HttpRequest, studio: web::Data<Studio>) -> HttpResponse {
+    studio.answer(
+        &request,
+        "text/html; charset=utf-8",
+        "no-cache",
+        studio.page.clone(),
+    )
+}
+
+async fn file(
+    request: HttpRequest,
+    path: web::Path<(String, String)>,
+    studio: web::Data<Studio>,
+) -> HttpResponse {
+    let (version, name) = path.into_inner();
+    if version == studio.version {
+        // What a model can do may change without a new build.
+        if name == "about.json" {
+            return studio.answer(
+                &request,
+                "application/json",
+                "no-cache",
+                studio.about.clone(),
+            );
+        }
+        if let Some(asset) = assets::find(&name) {
+            let body = Bytes::from_static(asset.text.as_bytes());
+            return studio.answer(
+                &request,
+                asset.content_type,
+                "public, max-age=31536000, immutable",
+                body,
+            );
+        }
+    }
+    HttpResponse::NotFound()
+        .insert_header((CACHE_CONTROL, "no-store"))
+        .content_type(shared::problem::MEDIA_TYPE)
+        .body(shared::problem::problem_json(
+            shared::problem::NOT_FOUND,
+            None,
+            None,
+        ))
+}
+
+#[cfg(test)]
+mod tests;
