@@ -24,6 +24,9 @@ mod settings;
 mod spec;
 mod tokenizer;
 
+#[cfg(test)]
+mod engine_tests;
+
 pub use cli::{CliRequest, cli_generate};
 pub use engine::{Engine, StepEvent};
 pub use error::InferError;

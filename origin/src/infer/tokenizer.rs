@@ -34,16 +34,19 @@ impl PromptTokenizer {
         let config = optional_json(&folder.join("tokenizer_config.json"))?;
         let special = optional_json(&folder.join("special_tokens_map.json"))?;
         let whole = folder.join("tokenizer.json");
+        let name = |key: &str| named_token(&config, key).or_else(|| named_token(&special, key));
         let (tokenizer, file) = match whole.is_file() {
             true => (from_json(&whole)?, whole),
-            false => (from_vocabulary(folder)?, folder.join("vocab.json")),
+            false => (
+                from_vocabulary(folder, name("pad_token"))?,
+                folder.join("vocab.json"),
+            ),
         };
         let id = |token: &str| {
             tokenizer
                 .token_to_id(token)
                 .ok_or_else(|| InferError::broken(&file, format!("holds no token {token:?}")))
         };
-        let name = |key: &str| named_token(&config, key).or_else(|| named_token(&special, key));
         let end = id(&name("eos_token").unwrap_or_else(|| END.to_owned()))?;
         let padding = match name("pad_token") {
             Some(token) => id(&token)?,
@@ -105,7 +108,7 @@ fn from_json(file: &Path) -> Result<Tokenizer, InferError> {
     Ok(tokenizer)
 }
 
-fn from_vocabulary(folder: &Path) -> Result<Tokenizer, InferError> {
+fn from_vocabulary(folder: &Path, padding: Option<String>) -> Result<Tokenizer, InferError> {
     let (vocabulary, merges) = (folder.join("vocab.json"), folder.join("merges.txt"));
     for file in [&vocabulary, &merges] {
         if !file.is_file() {
@@ -152,7 +155,11 @@ fn from_vocabulary(folder: &Path) -> Result<Tokenizer, InferError> {
             .trim_offsets(false)
             .add_prefix_space(false),
     ));
-    let marks = [START, END].map(|token| AddedToken::from(token, true));
+    // The reference takes the padding token out of a prompt whole, even where it is a plain "!".
+    let marks = [START.to_owned(), END.to_owned()]
+        .into_iter()
+        .chain(padding);
+    let marks = marks.map(|token| AddedToken::from(token, true));
     tokenizer.add_special_tokens(marks).map_err(broken)?;
     Ok(tokenizer)
 }

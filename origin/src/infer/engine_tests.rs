@@ -1,0 +1,342 @@
+//! The engine against diffusers on a tiny random pipeline (`tests/goldens/engine/make.py`
+//! wrote model and goldens), and what must hold of any model: same seed, same picture, alone
+//! or in company.
+
+use super::engine::Engine;
+use super::error::InferError;
+use super::graph::read_json;
+use super::row::Row;
+use super::settings::{Device, Settings};
+use super::spec::{ImageSpec, InitImage};
+use super::tokenizer::PromptTokenizer;
+use super::{Pixels, noise::Noise};
+use serde_json::Value;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, LazyLock};
+
+fn goldens() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/goldens/engine")
+}
+
+fn settings(models: &Path) -> Settings {
+    Settings {
+        models: vec![models.into()],
+        device: Device::Cpu,
+        ..Settings::default()
+    }
+}
+
+fn engine() -> &'static Engine {
+    static ENGINE: LazyLock<Engine> = LazyLock::new(|| {
+        Engine::load(&settings(&goldens().join("model"))).expect("run `scripts/test` once")
+    });
+    &ENGINE
+}
+
+fn copy_tree(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let target = to.join(entry.file_name());
+        match entry.file_type().unwrap().is_dir() {
+            true => copy_tree(&entry.path(), &target),
+            false => drop(std::fs::copy(entry.path(), target).unwrap()),
+        }
+    }
+}
+
+/// A copy of the tiny model under another scheduler configuration.
+fn model_with(folder: &Path, scheduler: &Value) -> PathBuf {
+    let model = folder.join("tiny");
+    copy_tree(&goldens().join("model"), &model);
+    let file = model.join("scheduler/scheduler_config.json");
+    std::fs::write(file, scheduler.to_string()).unwrap();
+    model
+}
+
+fn start_picture(side: usize) -> Pixels {
+    let rgb = (0..side * side).flat_map(|i| [(i % side * 4) as u8, (i / side * 4) as u8, 77]);
+    Pixels {
+        width: side,
+        height: side,
+        rgb: rgb.collect(),
+        seed: 0,
+    }
+}
+
+fn spec_of(case: &Value, side: usize) -> ImageSpec {
+    ImageSpec {
+        model: String::new(),
+        prompt: case["prompt"].as_str().unwrap().into(),
+        negative_prompt: case["negative"].as_str().unwrap().into(),
+        width: side,
+        height: side,
+        steps: case["steps"].as_u64().unwrap() as usize,
+        guidance_scale: case["guidance"].as_f64().unwrap() as f32,
+        seed: case["seed"].as_u64().unwrap(),
+        n: 1,
+        init: case["strength"].as_f64().map(|strength| InitImage {
+            pixels: Arc::new(start_picture(side)),
+            strength: strength as f32,
+        }),
+    }
+}
+
+fn finish(engine: &Engine, mut rows: Vec<Row>) -> Vec<Pixels> {
+    while rows.iter().any(|row| !row.is_finished()) {
+        let mut open: Vec<_> = rows.iter_mut().filter(|row| !row.is_finished()).collect();
+        engine
+            .step(&mut open, 8)
+            .into_iter()
+            .collect::<Result<(), _>>()
+            .unwrap();
+    }
+    rows.iter().map(|row| engine.decode(row).unwrap()).collect()
+}
+
+#[test]
+fn latents_after_each_step_and_the_picture_are_those_of_diffusers() {
+    let document: Value = read_json(&goldens().join("goldens.json")).unwrap();
+    let (side, count) = (
+        document["side"].as_u64().unwrap() as usize,
+        document["count"].as_u64().unwrap() as usize,
+    );
+    let bytes = std::fs::read(goldens().join("latents.f32")).unwrap();
+    let latents: Vec<f32> = bytes
+        .as_chunks::<4>()
+        .0
+        .iter()
+        .map(|b| f32::from_le_bytes(*b))
+        .collect();
+    let mut latents = latents.chunks_exact(count);
+    let pictures = std::fs::read(goldens().join("pictures.u8")).unwrap();
+    let mut pictures = pictures.chunks_exact(side * side * 3);
+    let cases = document["cases"].as_array().unwrap();
+    assert!(cases.len() >= 10);
+    for case in cases {
+        let name = format!(
+            "{} {:?}",
+            case["scheduler"]["_class_name"],
+            spec_of(case, side)
+        );
+        let folder = tempfile::tempdir().unwrap();
+        let engine =
+            Engine::load(&settings(&model_with(folder.path(), &case["scheduler"]))).unwrap();
+        let mut row = engine.rows(&spec_of(case, side)).unwrap().pop().unwrap();
+        assert_eq!(
+            row.calls(),
+            case["calls"].as_u64().unwrap() as usize,
+            "{name}"
+        );
+        while !row.is_finished() {
+            engine.step(&mut [&mut row], 8).pop().unwrap().unwrap();
+            let theirs = latents.next().unwrap();
+            let differences = row.latents().iter().zip(theirs).map(|(a, b)| (a - b).abs());
+            let worst = differences.fold(0.0, f32::max);
+            assert!(
+                worst <= 1e-3,
+                "{name}: step {}: latents differ by {worst}",
+                row.done()
+            );
+        }
+        let ours = engine.decode(&row).unwrap();
+        let theirs = pictures.next().unwrap();
+        let worst = ours
+            .rgb
+            .iter()
+            .zip(theirs)
+            .map(|(a, b)| a.abs_diff(*b))
+            .max()
+            .unwrap();
+        assert!(
+            worst <= 2,
+            "{name}: the picture differs by {worst} grey levels"
+        );
+    }
+}
+
+#[test]
+fn prompts_become_the_tokens_of_the_reference_tokenizer() {
+    let tokenizer = PromptTokenizer::load(&goldens().join("model/tokenizer"), Some(77)).unwrap();
+    let document: Value = read_json(&goldens().join("goldens.json")).unwrap();
+    for case in document["cases"].as_array().unwrap() {
+        let ids: Vec<i64> = case["ids"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|id| id.as_i64().unwrap())
+            .collect();
+        let prompt = case["prompt"].as_str().unwrap();
+        assert_eq!(tokenizer.encode(prompt).unwrap(), ids, "{prompt:?}");
+    }
+}
+
+fn spec(prompt: &str, seed: u64) -> ImageSpec {
+    let mut spec = engine().model("").unwrap().spec(prompt, seed);
+    spec.steps = 4;
+    spec
+}
+
+#[test]
+fn the_same_seed_gives_the_same_picture_and_the_nth_picture_is_that_of_its_own_seed() {
+    let go = |spec: &ImageSpec| {
+        engine()
+            .generate(spec, &mut |_| ControlFlow::Continue(()))
+            .unwrap()
+    };
+    let mut three = spec("a red apple", 11);
+    three.n = 3;
+    let together = go(&three);
+    assert_eq!(together, go(&three));
+    assert_ne!(together[0].rgb, together[1].rgb);
+    assert_eq!(together[2], go(&spec("a red apple", 13))[0]);
+    assert_ne!(together[0].rgb, go(&spec("the heart", 11))[0].rgb);
+}
+
+/// Rows of other prompts, guidance, step counts and start times share the calls; the picture
+/// stays the same to the bit.
+#[test]
+fn a_picture_made_in_company_is_the_picture_made_alone() {
+    let mut others = [spec("the heart", 5), spec("12 apples", 6), spec("", 7)];
+    others[0].steps = 9;
+    others[1].guidance_scale = 1.0;
+    others[2].n = 2;
+    for guidance in [1.0, 4.0] {
+        let mut wanted = spec("a red apple", 21);
+        (wanted.steps, wanted.guidance_scale) = (6, guidance);
+        let alone = finish(engine(), engine().rows(&wanted).unwrap());
+        let mut company: Vec<Row> = others
+            .iter()
+            .flat_map(|spec| engine().rows(spec).unwrap())
+            .collect();
+        for row in &mut company[..2] {
+            engine().step(&mut [row], 8).pop().unwrap().unwrap();
+        }
+        let mut rows = engine().rows(&wanted).unwrap();
+        rows.extend(company);
+        let together = finish(engine(), rows);
+        assert_eq!(together[0], alone[0], "guidance {guidance}");
+    }
+}
+
+#[test]
+fn a_row_of_values_that_are_not_finite_fails_and_its_neighbours_finish() {
+    let good = spec("a red apple", 31);
+    let alone = finish(engine(), engine().rows(&good).unwrap());
+    let mut rows = engine().rows(&spec("the heart", 32)).unwrap();
+    let poison = vec![f32::NAN; rows[0].latents().len()];
+    rows[0].set_latents(&poison);
+    rows.extend(engine().rows(&good).unwrap());
+    let mut refs: Vec<&mut Row> = rows.iter_mut().collect();
+    let outcomes = engine().step(&mut refs, 8);
+    assert_eq!(outcomes[0].as_ref().unwrap_err().code(), "not_finite");
+    assert!(outcomes[1].is_ok());
+    assert_eq!(finish(engine(), rows.split_off(1)), alone);
+}
+
+#[test]
+fn breaking_off_at_a_step_stops_there() {
+    let mut seen = Vec::new();
+    let outcome = engine().generate(&spec("a red apple", 1), &mut |event| {
+        seen.push((event.step, event.steps));
+        if event.step == 2 {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
+    });
+    assert!(matches!(outcome, Err(InferError::Cancelled)));
+    assert_eq!(seen, [(1, 4), (2, 4)]);
+}
+
+#[test]
+fn requests_the_model_cannot_serve_are_refused_before_any_work() {
+    let refused = |spec: &ImageSpec| engine().rows(spec).err().unwrap().code();
+    let mut unknown = spec("x", 1);
+    unknown.model = "another".into();
+    assert_eq!(refused(&unknown), "unknown_model");
+    let mut odd = spec("x", 1);
+    odd.width = 72;
+    assert_eq!(refused(&odd), "invalid_request");
+}
+
+#[test]
+fn a_damaged_folder_is_named_and_the_others_serve() {
+    let folder = tempfile::tempdir().unwrap();
+    let good = folder.path().join("good");
+    copy_tree(&goldens().join("model"), &good);
+    let damages: [(&str, &dyn Fn(&Path)); 5] = [
+        ("unet/model.onnx", &|file| {
+            std::fs::write(file, b"half a file").unwrap()
+        }),
+        ("vae_decoder/model.onnx", &|file| {
+            std::fs::remove_file(file).unwrap()
+        }),
+        ("scheduler/scheduler_config.json", &|file| {
+            std::fs::write(file, b"{").unwrap()
+        }),
+        ("tokenizer/vocab.json", &|file| {
+            std::fs::remove_file(file).unwrap()
+        }),
+        ("text_encoder/model.onnx", &|file| {
+            let bytes = std::fs::read(file).unwrap();
+            std::fs::write(file, &bytes[..bytes.len() / 2]).unwrap();
+        }),
+    ];
+    for (i, (file, damage)) in damages.iter().enumerate() {
+        let model = folder.path().join(format!("bad-{i}"));
+        copy_tree(&goldens().join("model"), &model);
+        damage(&model.join(file));
+        let alone = Engine::load(&settings(&model)).err().unwrap();
+        assert_eq!(alone.code(), "no_model");
+        assert!(alone.to_string().contains(file), "{alone}");
+    }
+    let engine = Engine::load(&settings(folder.path())).unwrap();
+    assert_eq!(engine.models().len(), 1);
+    assert_eq!(engine.refused().len(), damages.len());
+    assert_eq!(engine.models()[0].name, "good");
+    finish(
+        &engine,
+        engine
+            .rows(&engine.models()[0].spec("a red apple", 1))
+            .unwrap(),
+    );
+}
+
+#[test]
+fn models_come_and_go_while_others_serve() {
+    let folder = tempfile::tempdir().unwrap();
+    let second = folder.path().join("second");
+    copy_tree(&goldens().join("model"), &second);
+    let engine = Engine::load(&settings(&goldens().join("model"))).unwrap();
+    assert_eq!(engine.load_model(&second).unwrap().name, "second");
+    let rows = engine
+        .rows(&ImageSpec {
+            model: "second".into(),
+            ..spec("the heart", 2)
+        })
+        .unwrap();
+    engine.unload_model("second").unwrap();
+    assert_eq!(engine.model("second").unwrap_err().code(), "unknown_model");
+    finish(&engine, rows);
+    assert_eq!(
+        engine.unload_model("second").unwrap_err().code(),
+        "unknown_model"
+    );
+}
+
+#[test]
+fn an_unguided_row_skips_half_the_work() {
+    let mut plain = spec("x", 1);
+    plain.guidance_scale = 1.0;
+    assert_eq!(engine().rows(&plain).unwrap()[0].slots(), 1);
+    assert_eq!(engine().rows(&spec("x", 1)).unwrap()[0].slots(), 2);
+}
+
+#[test]
+fn the_first_latents_are_the_documented_noise() {
+    let row = engine().rows(&spec("x", 77)).unwrap().pop().unwrap();
+    Noise::new(77).next_draw(row.latents().len(), |fresh| {
+        assert_eq!(row.latents(), fresh)
+    });
+}
