@@ -144,7 +144,7 @@ impl Studio {
 }
 
 /// Routes of the page: `/` and `/studio/{version}/{file}`, GET and HEAD. Needs `web::Data<Studio>` in the app.
-pub fn configure(config: &mut web::ServiceConfig) {
+pub fn routes(config: &mut web::ServiceConfig) {
     config
         .service(
             web::resource("/")

@@ -11,7 +11,7 @@ async fn ask(method: Method, path: &str, tag: Option<&str>) -> ServiceResponse {
     let app = init_service(
         App::new()
             .app_data(web::Data::new(studio))
-            .configure(configure),
+            .configure(routes),
     )
     .await;
     let mut request = TestRequest::default().method(method).uri(path);

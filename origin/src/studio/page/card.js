@@ -21,7 +21,7 @@ export function card(id, { open, gone }) {
   const down = tool("down", `Download: ${name}`, () => actions.busy(down, () => actions.download(id)));
   const bin = tool("bin", `Delete: ${name}`, () => actions.busy(bin, async () => (await actions.remove(id)) && end()));
   const picture = el("button", { type: "button", class: "picture", "aria-label": `Open ${name}`, onclick: () => open(id, update) }, img);
-  const caption = el("p", { class: "caption", title: name }, name);
+  const caption = el("p", { class: "caption", title: name }, store.promptOf(id) ?? `Seed ${image.seed}`);
   const facts = el("p", { class: "fine" });
   const root = el("li", { class: "card", "data-id": id }, picture,
     el("div", { class: "card-text" }, caption, facts),

@@ -34,7 +34,7 @@ export function render(limits) {
   const fullest = limits.reduce((a, b) => (a && share(a) >= share(b) ? a : b), undefined);
   const shown = fullest && share(fullest) > 0.5 ? fullest : limits.find((limit) => limit.policy === "user-hour") ?? fullest;
   if (!shown) return;
-  const text = bytes(shown.policy) ? `${size(shown.remaining)} left` : `${amount(shown, shown.remaining)} left`;
+  const text = bytes(shown.policy) ? `${size(shown.remaining)} left` : `${amount(shown, shown.remaining)} left${shown.policy === "user-hour" ? " this hour" : ""}`;
   $("usage-text").textContent = text;
   $("usage-fill").style.setProperty("--part", String(share(shown)));
   $("usage-open").classList.toggle("full", share(shown) >= 1);

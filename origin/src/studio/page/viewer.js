@@ -20,7 +20,7 @@ function render() {
   if (picture.src !== image.url) picture.src = image.url;
   picture.alt = store.alt(image);
   Object.assign(picture, { width: image.width, height: image.height });
-  $("viewer-title").textContent = store.promptOf(id) ?? "Picture";
+  $("viewer-title").textContent = store.promptOf(id) ?? `Seed ${image.seed}`;
   $("viewer-facts").replaceChildren(
     ...fact("Size", `${image.width} × ${image.height}`),
     ...fact("Seed", String(image.seed)),
@@ -58,6 +58,7 @@ export function setUp() {
       render();
       toast("New link.");
     }));
+  $("viewer-download").addEventListener("click", () => actions.busy($("viewer-download"), () => actions.download(id)));
   $("viewer-reuse").addEventListener("click", () => {
     viewer.close();
     form.reuse(store.get(id), store.promptOf(id));
