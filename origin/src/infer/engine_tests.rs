@@ -265,7 +265,8 @@ fn a_damaged_folder_is_named_and_the_others_serve() {
     let folder = tempfile::tempdir().unwrap();
     let good = folder.path().join("good");
     copy_tree(&goldens().join("model"), &good);
-    let damages: [(&str, &dyn Fn(&Path)); 5] = [
+    type Damage<'a> = &'a dyn Fn(&Path);
+    let damages: [(&str, Damage<'_>); 5] = [
         ("unet/model.onnx", &|file| {
             std::fs::write(file, b"half a file").unwrap()
         }),

@@ -1,0 +1,74 @@
+//! Why a job was not taken, and why one that was taken gave no pictures.
+
+use crate::infer::InferError;
+use std::time::Duration;
+
+/// Why a job was not admitted. A refused job costs nothing.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum QueueError {
+    /// As many jobs wait as may.
+    #[error("the queue is full")]
+    Full {
+        /// When a place is expected to be free.
+        retry_after: Duration,
+    },
+    /// The job would be delayed longer than allowed.
+    #[error("the wait would be too long")]
+    Busy {
+        /// When the delay is expected to be short enough.
+        retry_after: Duration,
+    },
+    /// The service is stopping.
+    #[error("the service is stopping")]
+    Stopping,
+}
+
+impl QueueError {
+    /// The code that answers, logs and metrics carry.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Full { .. } => "queue_full",
+            Self::Busy { .. } => "queue_busy",
+            Self::Stopping => "stopping",
+        }
+    }
+
+    /// Whole seconds for `Retry-After`, rounded up, at least one.
+    pub fn retry_after_seconds(&self) -> u64 {
+        match self {
+            Self::Full { retry_after } | Self::Busy { retry_after } => {
+                (retry_after.as_secs_f64().ceil() as u64).max(1)
+            }
+            Self::Stopping => 5,
+        }
+    }
+}
+
+/// Why an admitted job gave no pictures.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum JobError {
+    /// Its caller cancelled it or went away.
+    #[error("cancelled")]
+    Cancelled,
+    /// Its deadline passed.
+    #[error("the deadline passed")]
+    Deadline,
+    /// The service stopped before it was done; it was not charged for.
+    #[error("the service stopped")]
+    Stopped,
+    /// The engine failed on it.
+    #[error(transparent)]
+    Infer(#[from] InferError),
+}
+
+impl JobError {
+    /// The code that answers, logs and metrics carry.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Cancelled => "cancelled",
+            Self::Deadline => "deadline",
+            Self::Stopped => "stopped",
+            Self::Infer(error) => error.code(),
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! One engine, many users: bounded admission and step-level continuous batching.
+//!
+//! The engine's thread holds the rows of all running jobs. Before each denoiser call it lets go
+//! of cancelled and late jobs, begins queued ones while there is room, and fills the call by
+//! deficit round robin over users, so that rows of strangers at different steps share it. A row
+//! that is not chosen keeps its latents and waits; a job of a new user is in the very next call.
+//!
+//! Submitting never blocks: a job is admitted or refused under a lock held for microseconds.
+
+mod error;
+mod fair;
+mod handle;
+mod queue;
+mod rate;
+mod settings;
+mod state;
+mod work;
+mod worker;
+
+#[cfg(test)]
+mod engine_tests;
+#[cfg(test)]
+mod queue_tests;
+
+pub use error::{JobError, QueueError};
+pub use handle::{Canceller, Done, JobHandle, Progress};
+pub use queue::{JobSpec, Observer, Queue, Stats};
+pub use settings::Settings;
+pub use work::{Facts, Work};
+
+use std::time::Duration;
+
+/// What the engine's thread tells whoever measures.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Observation {
+    /// A job began after waiting so long.
+    Waited(Duration),
+    /// A denoiser call had so many rows.
+    Batch {
+        /// Rows, two a guided picture.
+        slots: usize,
+    },
+    /// A stage (`text`, `denoise`, `decode`) took so long.
+    Stage {
+        /// Which one.
+        stage: &'static str,
+        /// How long, once.
+        took: Duration,
+    },
+}

@@ -1,0 +1,220 @@
+//! Admission: bounded, honest about the wait, and never blocking the async threads.
+
+use super::error::QueueError;
+use super::fair::Ring;
+use super::handle::{JobHandle, Life, Progress};
+use super::rate::Rate;
+use super::settings::Settings;
+use super::state::{Pending, State, Ticket};
+use super::work::Work;
+use super::{Observation, worker};
+use crate::infer::ImageSpec;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::{oneshot, watch};
+
+/// A job to be admitted.
+#[derive(Debug, Clone)]
+pub struct JobSpec {
+    /// What to make; checked against the model beforehand.
+    pub image: ImageSpec,
+    /// When it is worth nothing any more.
+    pub deadline: Option<Instant>,
+}
+
+/// A picture of the queue at one moment.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Stats {
+    /// Jobs that wait.
+    pub queued: usize,
+    /// Jobs that run.
+    pub running: usize,
+    /// Work ahead, in thousandths of a unit.
+    pub backlog_milliunits: u64,
+    /// Measured rate in thousandths of a unit a second of busy time; 0 before the first step.
+    pub milliunits_per_second: f64,
+}
+
+/// Gets told what happens on the engine's thread; must be quick.
+pub type Observer = Box<dyn Fn(Observation) + Send + Sync>;
+
+pub(super) struct Shared {
+    state: Mutex<State>,
+    wake: Condvar,
+    observer: Observer,
+}
+
+impl Shared {
+    /// The lock is never held across foreign code, so a poisoned one holds sound data.
+    pub fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn wait(&self, state: MutexGuard<'_, State>, at_most: Duration) {
+        drop(self.wake.wait_timeout(state, at_most));
+    }
+
+    pub fn observe(&self, what: Observation) {
+        (self.observer)(what);
+    }
+}
+
+/// The queue in front of one engine. Clones share it; the last one dropped stops it.
+#[derive(Clone)]
+pub struct Queue {
+    inner: Arc<Owner>,
+}
+
+struct Owner {
+    shared: Arc<Shared>,
+    /// Closed by the engine's thread when it ends.
+    ended: watch::Receiver<()>,
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        self.shared.lock().stopping = true;
+        self.shared.wake.notify_all();
+    }
+}
+
+impl std::fmt::Debug for Queue {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Queue({:?})", self.stats())
+    }
+}
+
+impl Queue {
+    /// Starts the engine's thread.
+    ///
+    /// # Errors
+    /// The system gives no thread.
+    pub fn start<W: Work>(
+        work: Arc<W>,
+        settings: Settings,
+        observer: Observer,
+    ) -> std::io::Result<Self> {
+        let shared = Arc::new(Shared {
+            state: Mutex::new(State {
+                settings,
+                lanes: BTreeMap::new(),
+                ring: Ring::default(),
+                rate: Rate::default(),
+                running: 0,
+                stopping: false,
+                give_up: None,
+                next_id: 1,
+            }),
+            wake: Condvar::new(),
+            observer,
+        });
+        let (alive, ended) = watch::channel(());
+        let thread_shared = Arc::clone(&shared);
+        std::thread::Builder::new()
+            .name("engine".to_owned())
+            .spawn(move || {
+                worker::run(&*work, &thread_shared);
+                drop(alive);
+            })?;
+        Ok(Self {
+            inner: Arc::new(Owner { shared, ended }),
+        })
+    }
+
+    /// Admits a job of `user`, whose share of a busy machine is `weight`, or says when to come
+    /// back. Returns at once.
+    ///
+    /// # Errors
+    /// See [`QueueError`].
+    pub fn submit(&self, job: JobSpec, user: &str, weight: u32) -> Result<JobHandle, QueueError> {
+        let JobSpec {
+            image: spec,
+            deadline,
+        } = job;
+        let cost = spec.n as u64
+            * spec.steps_run() as u64
+            * (spec.width * spec.height * spec.branches()) as u64;
+        let shared = &self.inner.shared;
+        let mut state = shared.lock();
+        if state.stopping {
+            return Err(QueueError::Stopping);
+        }
+        let queued = state.queued();
+        if queued >= state.settings.depth {
+            let jobs = (queued + state.running) as u64;
+            let retry_after = state.rate.time_for(state.backlog() / jobs.max(1));
+            return Err(QueueError::Full { retry_after });
+        }
+        let longest = Duration::from_secs(state.settings.longest_wait_seconds);
+        let delay = state.delay(user, weight, cost);
+        if delay > longest {
+            return Err(QueueError::Busy {
+                retry_after: delay - longest,
+            });
+        }
+        let id = state.next_id;
+        state.next_id += 1;
+        let (progress, progress_end) = watch::channel(Progress::Queued { position: queued });
+        let (outcome, outcome_end) = oneshot::channel();
+        let waker = Arc::downgrade(shared);
+        let life = Life::new(move || {
+            if let Some(shared) = waker.upgrade() {
+                shared.wake.notify_all();
+            }
+        });
+        let ticket = Ticket {
+            user: user.to_owned(),
+            admitted: Instant::now(),
+            deadline,
+            progress,
+            outcome,
+            life: Arc::clone(&life),
+        };
+        state.ring.join(user, weight);
+        let lane = state.lanes.entry(user.to_owned()).or_default();
+        lane.pending.push_back(Pending { spec, cost, ticket });
+        state.publish_positions();
+        drop(state);
+        shared.wake.notify_all();
+        Ok(JobHandle {
+            id,
+            progress: progress_end,
+            outcome: outcome_end,
+            life,
+        })
+    }
+
+    /// By how much later a job like this would end than on an idle machine.
+    pub fn delay(&self, spec: &ImageSpec, user: &str, weight: u32) -> Duration {
+        let area = spec.width as u64 * spec.height as u64;
+        let cost = spec.n as u64 * spec.steps_run() as u64 * area * spec.branches() as u64;
+        self.inner.shared.lock().delay(user, weight, cost)
+    }
+
+    /// The queue at this moment.
+    pub fn stats(&self) -> Stats {
+        let state = self.inner.shared.lock();
+        let milliunits = |work: f64| work * 1000.0 / (512.0 * 512.0);
+        Stats {
+            queued: state.queued(),
+            running: state.running,
+            backlog_milliunits: milliunits(state.backlog() as f64).ceil() as u64,
+            milliunits_per_second: state.rate.per_second().map_or(0.0, milliunits),
+        }
+    }
+
+    /// Stops admitting, hands queued jobs back as `stopped`, and lets running ones finish for
+    /// at most `grace`. Resolves when the engine's thread has ended.
+    pub async fn stop(&self, grace: Duration) {
+        {
+            let mut state = self.inner.shared.lock();
+            state.stopping = true;
+            state.give_up = Some(Instant::now() + grace);
+        }
+        self.inner.shared.wake.notify_all();
+        let mut ended = self.inner.ended.clone();
+        // The channel carries nothing; it closes when the thread ends.
+        while ended.changed().await.is_ok() {}
+    }
+}

@@ -1,0 +1,40 @@
+//! The section `queue` of the configuration.
+
+use serde::{Deserialize, Serialize};
+
+/// How much may wait, and how much runs at once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// Jobs that may wait to be started, over all users. At least 64.
+    pub depth: usize,
+    /// Longest delay, in seconds, that a job is admitted to: the time by which it would finish
+    /// later than on an idle machine, from the backlog and the measured rate.
+    pub longest_wait_seconds: u64,
+    /// Denoiser rows in one call; a picture with guidance takes two.
+    pub max_batch: usize,
+    /// Pixels in one call, rows times width times height: bounds the memory of a call. Two rows
+    /// are always allowed.
+    pub batch_pixels: usize,
+    /// Whether a first step is taken at start-up, to measure the rate and warm the device.
+    pub warm_up: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            depth: 256,
+            longest_wait_seconds: 60,
+            max_batch: 16,
+            batch_pixels: 1 << 20,
+            warm_up: true,
+        }
+    }
+}
+
+impl Settings {
+    /// Denoiser rows of pictures of `area` pixels that one call may have.
+    pub fn slots(&self, area: usize) -> usize {
+        (self.batch_pixels / area.max(1)).min(self.max_batch).max(2)
+    }
+}

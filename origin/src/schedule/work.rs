@@ -1,0 +1,82 @@
+//! What the queue needs of an engine. The tests have a second one that needs no model.
+
+use crate::infer::{BatchKey, Engine, ImageSpec, InferError, Pixels, Row};
+
+/// Rows of pictures that move one step at a time.
+pub trait Work: Send + Sync + 'static {
+    /// One picture under way.
+    type Row: Send;
+    /// What rows must have in common to share a call.
+    type Key: Copy + Eq;
+
+    /// The rows of a request, one a picture.
+    fn rows(&self, spec: &ImageSpec) -> Result<Vec<Self::Row>, InferError>;
+    /// One step with rows of equal key; each row's own outcome, in order.
+    fn step(&self, rows: &mut [&mut Self::Row], max_slots: usize) -> Vec<Result<(), InferError>>;
+    /// The picture of a row that has taken all its steps.
+    fn decode(&self, row: &Self::Row) -> Result<Pixels, InferError>;
+    /// Where a row stands.
+    fn facts(row: &Self::Row) -> Facts<Self::Key>;
+    /// A request to measure the rate with, if there is one.
+    fn rehearsal(&self) -> Option<ImageSpec>;
+}
+
+/// Where a row stands.
+#[derive(Debug, Clone, Copy)]
+pub struct Facts<K> {
+    /// What other rows must have in common to share a call.
+    pub key: K,
+    /// Denoiser rows it takes in a call.
+    pub slots: usize,
+    /// Pixels of the picture.
+    pub area: usize,
+    /// Steps taken.
+    pub done: usize,
+    /// Steps in all.
+    pub calls: usize,
+}
+
+impl<K> Facts<K> {
+    /// Work in one step, in pixels times denoiser rows.
+    pub fn step_cost(&self) -> u64 {
+        self.area as u64 * self.slots as u64
+    }
+
+    /// Work still to do.
+    pub fn cost_left(&self) -> u64 {
+        self.step_cost() * self.calls.saturating_sub(self.done) as u64
+    }
+}
+
+impl Work for Engine {
+    type Row = Row;
+    type Key = BatchKey;
+
+    fn rows(&self, spec: &ImageSpec) -> Result<Vec<Row>, InferError> {
+        Engine::rows(self, spec)
+    }
+
+    fn step(&self, rows: &mut [&mut Row], max_slots: usize) -> Vec<Result<(), InferError>> {
+        Engine::step(self, rows, max_slots)
+    }
+
+    fn decode(&self, row: &Row) -> Result<Pixels, InferError> {
+        Engine::decode(self, row)
+    }
+
+    fn facts(row: &Row) -> Facts<BatchKey> {
+        Facts {
+            key: row.batch_key(),
+            slots: row.slots(),
+            area: row.area(),
+            done: row.done(),
+            calls: row.calls(),
+        }
+    }
+
+    fn rehearsal(&self) -> Option<ImageSpec> {
+        let mut spec = self.model("").ok()?.spec("", 0);
+        spec.steps = 2;
+        Some(spec)
+    }
+}
