@@ -1,1 +1,240 @@
-//! The Cloudflare Worker.
+//! The Cloudflare Worker: signed links from the bucket ([`serve`]), API calls to the origin ([`gate`]), told apart by
+//! host. This file is the wiring: configuration once per isolate, then one of the two paths.
+
+mod bucket;
+mod clock;
+mod config;
+mod gate;
+mod inbound;
+mod js;
+mod limits;
+mod respond;
+mod revocation;
+mod routes;
+mod serve;
+#[cfg(feature = "test-hooks")]
+mod test_hooks;
+
+use std::cell::OnceCell;
+use std::net::IpAddr;
+use std::rc::Rc;
+
+use shared::problem;
+use wasm_bindgen::prelude::*;
+use wasm_bindgen_futures::future_to_promise;
+use web_sys::Request;
+use worker::{Bucket, Env};
+
+use config::{Config, ConfigError};
+use limits::Limiters;
+use respond::Context;
+use serve::{LinkRequest, Opening, ServeError};
+
+thread_local! {
+    static CONFIG: OnceCell<Result<Rc<Config>, ConfigError>> = const { OnceCell::new() };
+}
+
+/// Answers a request: with a `Response` when no I/O is needed, else with a promise of one.
+#[wasm_bindgen]
+pub fn fetch(request: Request, env: Env) -> JsValue {
+    let Some(config) = configuration(&env) else {
+        return respond::problem(problem::MISCONFIGURED, &Context::default()).into();
+    };
+    #[cfg(feature = "test-hooks")]
+    let config = test_hooks::overridden(config, &request);
+    let url = request.url();
+    let (host, target) = split(&url);
+    let method = request.method();
+    let head = method == "HEAD";
+    let (for_links, for_api) = (
+        host_is(&config.images_host, host),
+        host_is(&config.api_host, host),
+    );
+    if !for_links && !for_api {
+        return respond::problem(
+            problem::UNKNOWN_HOST,
+            &Context {
+                head,
+                ..Context::default()
+            },
+        )
+        .into();
+    }
+    let Some(client) = config.client.address(|name| header(&request, name)) else {
+        js::log_error(
+            "edge: a request without a client address; is CLIENT_IP_HEADER the one the front sets?",
+        );
+        return respond::problem(
+            problem::MISCONFIGURED,
+            &Context {
+                head,
+                ..Context::default()
+            },
+        )
+        .into();
+    };
+    if for_links {
+        link(request, env, &config, &method, target, client)
+    } else {
+        let target = target.to_owned();
+        future_to_promise(async move {
+            let limiters = Limiters(config.limits.then_some(&env));
+            let (request, method, target) = (&request, method.as_str(), target.as_str());
+            let call = gate::Call {
+                request,
+                method,
+                target,
+                client,
+                now: clock::now(),
+                limiters,
+            };
+            Ok(gate::pass(&call, &config).await.into())
+        })
+        .into()
+    }
+}
+
+/// A request on the images host. Refusals of the link itself are answered at once.
+fn link(
+    request: Request,
+    env: Env,
+    config: &Rc<Config>,
+    method: &str,
+    target: &str,
+    client: IpAddr,
+) -> JsValue {
+    let now = clock::now();
+    let revoked = revocation::Known::default();
+    #[cfg(feature = "test-hooks")]
+    let (now, revoked, hooked) = test_hooks::facts(&request, now, target);
+    #[cfg(feature = "test-hooks")]
+    let target = hooked.target.as_str();
+    let header = |name: &str| header(&request, name);
+    let facts = LinkRequest {
+        method,
+        target,
+        client,
+        now,
+        header: &header,
+    };
+    let permitted = match serve::permit(&facts, config) {
+        Ok(permitted) => permitted,
+        Err(error) => {
+            return serve::refuse(&ServeError::Link(error), method == "HEAD", config).into();
+        }
+    };
+    let wanted = serve::wanted(&facts);
+    let config = Rc::clone(config);
+    future_to_promise(async move {
+        let head = wanted.head;
+        let bucket = env.get_binding::<Bucket>(bucket::BINDING);
+        let result = match &bucket {
+            Ok(bucket) => {
+                let limiters = Limiters(config.limits.then_some(&env));
+                let opening = Opening {
+                    client,
+                    now,
+                    wanted,
+                    limiters,
+                    revoked,
+                    bucket,
+                };
+                serve::open(permitted, &opening, &config).await
+            }
+            Err(error) => Err(ServeError::Store(error.to_string())),
+        };
+        Ok(result
+            .unwrap_or_else(|error| serve::refuse(&error, head, &config))
+            .into())
+    })
+    .into()
+}
+
+/// Read once; a bad configuration is told to the log once, and to clients only as 503.
+fn configuration(env: &Env) -> Option<Rc<Config>> {
+    CONFIG.with(|cell| {
+        let result = cell.get_or_init(|| {
+            let config = Config::read(|name| env.var(name).ok().map(|value| value.to_string()))
+                .and_then(|config| {
+                    let has = |name: &&str| {
+                        js_sys::Reflect::get(env, &JsValue::from_str(name))
+                            .is_ok_and(|it| it.is_object())
+                    };
+                    let needed = if config.limits {
+                        limits::BINDINGS.as_slice()
+                    } else {
+                        &[]
+                    };
+                    match needed
+                        .iter()
+                        .chain(&[bucket::BINDING])
+                        .find(|name| !has(name))
+                    {
+                        Some(missing) => Err(ConfigError::Binding(missing)),
+                        None => Ok(Rc::new(config)),
+                    }
+                });
+            if let Err(error) = &config {
+                js::log_error(&format!(
+                    "edge: not set up correctly, every request is answered 503: {error}"
+                ));
+            }
+            config
+        });
+        result.as_ref().ok().map(Rc::clone)
+    })
+}
+
+fn header(request: &Request, name: &str) -> Option<String> {
+    request.headers().get(name).ok().flatten()
+}
+
+/// Host and raw target of a URL as the runtime gives it; no URL parser may tidy the target up.
+fn split(url: &str) -> (&str, &str) {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    match rest.find(['/', '?', '#']) {
+        Some(at) => rest.split_at(at),
+        None => (rest, "/"),
+    }
+}
+
+/// Whether `host`, as it came, is the configured one; a port that says nothing may be left out or written.
+fn host_is(configured: &str, host: &str) -> bool {
+    let bare = |host: &'_ str| {
+        let end = [":443", ":80"]
+            .iter()
+            .find_map(|port| host.strip_suffix(port));
+        end.unwrap_or(host).len()
+    };
+    let (ours, theirs) = (bare(configured), bare(host));
+    configured
+        .get(..ours)
+        .zip(host.get(..theirs))
+        .is_some_and(|(a, b)| a.eq_ignore_ascii_case(b))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_are_split_without_tidying() {
+        assert_eq!(
+            split("http://a:1/b//c/../%67?x#y"),
+            ("a:1", "/b//c/../%67?x#y")
+        );
+        assert_eq!(split("https://a"), ("a", "/"));
+        assert_eq!(split("https://a?x"), ("a", "?x"));
+    }
+
+    #[test]
+    fn hosts_match_whole_and_without_case() {
+        assert!(host_is("img.example.com", "IMG.example.com"));
+        assert!(host_is("img.example.com", "img.example.com:443"));
+        assert!(host_is("localhost:8787", "localhost:8787"));
+        assert!(!host_is("localhost:8787", "localhost"));
+        assert!(!host_is("img.example.com", "evil-img.example.com"));
+        assert!(!host_is("img.example.com", "img.example.com.evil"));
+        assert!(!host_is("img.example.com", "img.example.com:8080"));
+    }
+}

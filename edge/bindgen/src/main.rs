@@ -6,8 +6,7 @@ use wasm_bindgen_cli_support::Bindgen;
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
-    let (Some(input), Some(folder), None) =
-        (arguments.next(), arguments.next(), arguments.next())
+    let (Some(input), Some(folder), None) = (arguments.next(), arguments.next(), arguments.next())
     else {
         eprintln!("usage: bindgen INPUT.wasm OUTPUT-FOLDER");
         return ExitCode::from(64);
@@ -31,5 +30,7 @@ fn generate(input: &str, folder: &str) -> Result<(), String> {
         .typescript(false)
         .remove_name_section(true)
         .remove_producers_section(true);
-    bindgen.generate(folder).map_err(|error| format!("{error:#}"))
+    bindgen
+        .generate(folder)
+        .map_err(|error| format!("{error:#}"))
 }

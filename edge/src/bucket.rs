@@ -1,0 +1,169 @@
+//! The R2 bucket: from an admitted link to the bytes it opens. One read for a plain request; a conditional one asks
+//! for the object's size and tag first.
+
+use shared::object_key::ObjectKey;
+use shared::range::{self, Bytes, Conditions};
+use worker::{Bucket, Conditional, Range, ResponseBody};
+
+use crate::limits::AdmittedLink;
+use crate::serve::ServeError;
+
+/// Name of the binding.
+pub const BINDING: &str = "IMAGES";
+
+/// What is asked of the object.
+#[derive(Debug, Default)]
+pub struct Wanted {
+    /// HEAD: everything but the bytes.
+    pub head: bool,
+    /// `If-None-Match`.
+    pub if_none_match: Option<String>,
+    /// `If-Range`.
+    pub if_range: Option<String>,
+    /// `Range`.
+    pub range: Option<String>,
+}
+
+impl Wanted {
+    fn is_plain(&self) -> bool {
+        self.if_none_match.is_none() && self.range.is_none()
+    }
+
+    fn conditions(&self) -> Conditions<'_> {
+        Conditions {
+            if_none_match: self.if_none_match.as_deref(),
+            if_range: self.if_range.as_deref(),
+            range: self.range.as_deref().filter(|_| !self.head),
+        }
+    }
+}
+
+/// A stored picture that an admitted link opened.
+pub struct Object {
+    /// The link that opened it.
+    pub link: AdmittedLink,
+    /// Its strong tag, quotes included.
+    pub etag: String,
+    /// Size of the whole in bytes.
+    pub size: u64,
+    /// Which of its bytes are the answer.
+    pub bytes: Bytes,
+    /// The bytes, where there are any to send.
+    pub body: ResponseBody,
+}
+
+impl Object {
+    /// Opens the link's object, or its counterpart when the picture was kept or let go since.
+    ///
+    /// # Errors
+    /// [`ServeError::NotFound`], [`ServeError::Store`].
+    pub async fn open(
+        bucket: &Bucket,
+        link: AdmittedLink,
+        wanted: &Wanted,
+    ) -> Result<Self, ServeError> {
+        let key = link.link().key().clone();
+        let mut found = read(bucket, &key, wanted).await?;
+        if let (None, Some(other)) = (&found, key.counterpart()) {
+            found = read(bucket, &other, wanted).await?;
+        }
+        let found = found.ok_or(ServeError::NotFound)?;
+        Ok(Self {
+            link,
+            etag: found.etag,
+            size: found.size,
+            bytes: found.bytes,
+            body: found.body,
+        })
+    }
+}
+
+struct Found {
+    etag: String,
+    size: u64,
+    bytes: Bytes,
+    body: ResponseBody,
+}
+
+/// `None` when there is no such object.
+async fn read(
+    bucket: &Bucket,
+    key: &ObjectKey,
+    wanted: &Wanted,
+) -> Result<Option<Found>, ServeError> {
+    if wanted.is_plain() && !wanted.head {
+        let object = bucket.get(key.as_str()).execute().await.map_err(store)?;
+        return object
+            .map(|object| {
+                let body = object
+                    .body()
+                    .map_or(Ok(ResponseBody::Empty), |body| body.response_body());
+                let (etag, size) = (object.http_etag(), object.size());
+                Ok(Found {
+                    etag,
+                    size,
+                    bytes: Bytes::Whole,
+                    body: body.map_err(store)?,
+                })
+            })
+            .transpose();
+    }
+    let Some(object) = bucket.head(key.as_str()).await.map_err(store)? else {
+        return Ok(None);
+    };
+    let (etag, size) = (object.http_etag(), object.size());
+    let bytes = range::select(&wanted.conditions(), &etag, size);
+    let part = match bytes {
+        Bytes::Whole => None,
+        Bytes::Part { first, last } => Some(Range::OffsetWithLength {
+            offset: first,
+            length: last - first + 1,
+        }),
+        Bytes::NotModified | Bytes::Unsatisfiable => {
+            return Ok(Some(Found {
+                etag,
+                size,
+                bytes,
+                body: ResponseBody::Empty,
+            }));
+        }
+    };
+    if wanted.head {
+        return Ok(Some(Found {
+            etag,
+            size,
+            bytes,
+            body: ResponseBody::Empty,
+        }));
+    }
+    // The tag ties the bytes to the size just read: an object replaced in between is not served in mixed parts.
+    let same = Conditional {
+        etag_matches: Some(object.etag()),
+        ..Conditional::default()
+    };
+    let mut get = bucket.get(key.as_str()).only_if(same);
+    if let Some(part) = part {
+        get = get.range(part);
+    }
+    match get.execute().await.map_err(store)? {
+        None => Ok(None),
+        Some(object) => match object.body() {
+            Some(body) => {
+                let body = body.response_body().map_err(store)?;
+                Ok(Some(Found {
+                    etag,
+                    size,
+                    bytes,
+                    body,
+                }))
+            }
+            None => Err(ServeError::Store(
+                "the object changed while it was read".into(),
+            )),
+        },
+    }
+}
+
+fn store(error: worker::Error) -> ServeError {
+    ServeError::Store(error.to_string())
+}

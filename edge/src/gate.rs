@@ -1,0 +1,228 @@
+//! The path of an API call: route → shields → body → headers → signature → origin → answer.
+
+use std::net::IpAddr;
+
+use shared::edge_auth::{self, Message};
+use shared::problem::{self, Problem};
+use web_sys::{Request, Response};
+
+use crate::config::Config;
+use crate::inbound;
+use crate::js::{self, Body, Lines};
+use crate::limits::{FLOOD, FLOOD_TOKEN, Limiters, Shield, hex};
+use crate::respond::{self, Context};
+use crate::routes::{self, Route};
+
+/// The client broke off while sending.
+const BODY_INCOMPLETE: Problem = Problem {
+    status: 400,
+    code: "body_incomplete",
+    title: "The body ended before it was complete.",
+};
+/// A header that cannot be signed.
+const MALFORMED_HEADER: Problem = Problem {
+    status: 400,
+    code: "malformed_header",
+    title: "A header holds characters that are not allowed.",
+};
+
+/// Headers of the origin that are between it and the edge.
+const INTERNAL_ANSWER_HEADERS: &str = "signet-charged";
+
+/// A call on the API's host.
+pub struct Call<'a> {
+    /// The request itself.
+    pub request: &'a Request,
+    /// `GET`, …
+    pub method: &'a str,
+    /// Path and query as they came.
+    pub target: &'a str,
+    /// The client's address.
+    pub client: IpAddr,
+    /// Unix seconds.
+    pub now: u64,
+    /// The flood shields.
+    pub limiters: Limiters<'a>,
+}
+
+/// Why a call does not reach the origin, or gets no answer from it.
+struct Refusal {
+    problem: Problem,
+    shield: Option<Shield>,
+}
+
+impl From<Problem> for Refusal {
+    fn from(problem: Problem) -> Self {
+        Self {
+            problem,
+            shield: None,
+        }
+    }
+}
+
+/// Answers a call: the origin's answer, or a problem.
+pub async fn pass(call: &Call<'_>, config: &Config) -> Response {
+    let request_id = hex(&js::random::<16>());
+    match walk(call, config, &request_id).await {
+        Ok(answer) => answer,
+        Err(Refusal { problem, shield }) => {
+            let allow =
+                (problem == problem::METHOD_NOT_ALLOWED).then(|| routes::METHODS.join(", "));
+            let context = Context {
+                head: call.method == "HEAD",
+                request_id: Some(&request_id),
+                detail: None,
+                allow: allow.as_deref(),
+                shield,
+            };
+            respond::problem(problem, &context)
+        }
+    }
+}
+
+async fn walk(call: &Call<'_>, config: &Config, request_id: &str) -> Result<Response, Refusal> {
+    let route = routes::find(call.target)?;
+    if !routes::METHODS.contains(&call.method) {
+        return Err(problem::METHOD_NOT_ALLOWED.into());
+    }
+    let inbound = js::all_headers(call.request);
+    shield(call, find(&inbound, "authorization")).await?;
+    let body = take_body(call, &route, &inbound).await?;
+    let headers = outbound(call, config, &route, &inbound, body.as_ref(), request_id)?;
+    let url = format!("{}{}", config.origin.url, call.target);
+    let taken = body.as_ref().map(|body| &body.taken);
+    let answer = js::ask_origin(&url, call.method, &headers, taken).await;
+    let too_large = taken.is_some_and(Body::is_over);
+    let answer = answer.ok_or(if too_large {
+        problem::BODY_TOO_LARGE
+    } else {
+        problem::ORIGIN_UNREACHABLE
+    })?;
+    let mut set = Lines::default();
+    set.push("x-request-id", request_id);
+    Ok(js::pass(&answer, &set, INTERNAL_ANSWER_HEADERS))
+}
+
+fn find<'a>(lines: &'a str, name: &str) -> Option<&'a str> {
+    js::header_pairs(lines)
+        .find(|(other, _)| *other == name)
+        .map(|(_, value)| value)
+}
+
+async fn shield(call: &Call<'_>, authorization: Option<&str>) -> Result<(), Refusal> {
+    let refused = |shield| Refusal {
+        problem: problem::RATE_LIMITED,
+        shield: Some(shield),
+    };
+    if !call.limiters.allow_address(FLOOD, call.client).await {
+        return Err(refused(FLOOD));
+    }
+    match authorization {
+        Some(value) if !call.limiters.allow_token(FLOOD_TOKEN, value).await => {
+            Err(refused(FLOOD_TOKEN))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A request's body on its way, with what the signature says about it.
+struct Carried {
+    taken: Body,
+    /// `content-length`, where the whole length is known before sending.
+    length: Option<u64>,
+    /// `content-digest`, of a body up to 64 KB.
+    digest: Option<String>,
+}
+
+async fn take_body(
+    call: &Call<'_>,
+    route: &Route<'_>,
+    inbound: &str,
+) -> Result<Option<Carried>, Refusal> {
+    let declared = find(inbound, "content-length").and_then(|text| text.parse::<u64>().ok());
+    let carries = matches!(call.method, "POST" | "DELETE")
+        && declared != Some(0)
+        && call.request.body().is_some();
+    if !carries {
+        return Ok(None);
+    }
+    if route.body_limit == 0 || declared.is_some_and(|bytes| bytes > route.body_limit) {
+        return Err(problem::BODY_TOO_LARGE.into());
+    }
+    let taken = Body::take(
+        call.request,
+        declared,
+        edge_auth::DIGEST_UP_TO,
+        route.body_limit,
+    )
+    .await
+    .map_err(|_| BODY_INCOMPLETE)?;
+    if taken.is_over() {
+        return Err(problem::BODY_TOO_LARGE.into());
+    }
+    let bytes = taken.bytes();
+    let length = bytes
+        .as_ref()
+        .map_or(declared, |bytes| u64::try_from(bytes.len()).ok());
+    if length.is_some_and(|bytes| bytes > route.body_limit) {
+        return Err(problem::BODY_TOO_LARGE.into());
+    }
+    let digest = bytes.map(|bytes| edge_auth::content_digest(&bytes));
+    Ok(Some(Carried {
+        taken,
+        length,
+        digest,
+    }))
+}
+
+/// The headers for the origin: the client's that pass, ours, and the signature over them.
+fn outbound(
+    call: &Call<'_>,
+    config: &Config,
+    route: &Route<'_>,
+    inbound: &str,
+    body: Option<&Carried>,
+    request_id: &str,
+) -> Result<Lines, Refusal> {
+    let client = call.client.to_string();
+    // Without a body the runtime itself writes `Content-Length: 0` where the method expects one.
+    let length = match body {
+        Some(body) => body.length.map(|bytes| bytes.to_string()),
+        None => (!matches!(call.method, "GET" | "HEAD")).then(|| "0".to_owned()),
+    };
+    let digest = body.and_then(|body| body.digest.as_deref());
+    let mut lines = Lines::default();
+    for (name, value) in js::header_pairs(inbound) {
+        if inbound::passes(name, config.client.header_name()) {
+            lines.push(name, value);
+        }
+    }
+    let message = Message {
+        method: call.method,
+        authority: &config.origin.authority,
+        path: route.path,
+        query: route.query,
+        headers: edge_auth::HEADERS.map(|name| match name {
+            edge_auth::CLIENT_IP => Some(client.as_str()),
+            "x-request-id" => Some(request_id),
+            "content-length" => length.as_deref(),
+            "content-digest" => digest,
+            name => find(inbound, name),
+        }),
+    };
+    let nonce = hex(&js::random::<16>());
+    let signed = edge_auth::sign(&config.edge_keys, &message, call.now, &nonce)
+        .map_err(|_| MALFORMED_HEADER)?;
+    for (name, value) in [
+        (edge_auth::CLIENT_IP, client.as_str()),
+        ("x-request-id", request_id),
+        ("signature-input", &signed.signature_input),
+        ("signature", &signed.signature),
+    ] {
+        lines.push(name, value);
+    }
+    if let Some(digest) = digest {
+        lines.push("content-digest", digest);
+    }
+    Ok(lines)
+}

@@ -1,0 +1,106 @@
+// What would otherwise cost one crossing between wasm and JavaScript for every header or chunk. No rule of the
+// product is decided here; limits and texts come in as arguments.
+
+/** Headers as lines: name, value, name, value, …; neither can hold a line feed. */
+export function header_lines(headers) {
+  let lines = "";
+  for (const [name, value] of headers) lines += `${name}\n${value}\n`;
+  return lines;
+}
+
+function pairs(lines) {
+  const parts = lines.split("\n");
+  const list = [];
+  for (let i = 0; i + 1 < parts.length; i += 2) list.push([parts[i], parts[i + 1]]);
+  return list;
+}
+
+/** An answer of our own; `body` is a string, a stream or undefined. */
+export function respond(status, lines, body) {
+  return new Response(body ?? null, { status, headers: pairs(lines) });
+}
+
+/**
+ * Takes a request's body. One that ends within `up_to` bytes comes whole as `bytes`; a longer one as `stream`, which
+ * fails, and sets `over`, as soon as more than `limit` bytes have passed.
+ */
+export async function take_body(request, declared, up_to, limit) {
+  if (declared > up_to) return { stream: request.body, over: false }; // its length is known, and the runtime holds it to that
+  const reader = request.body.getReader();
+  const chunks = [];
+  let seen = 0;
+  while (seen <= up_to) {
+    const { done, value } = await reader.read();
+    if (done) {
+      const bytes = new Uint8Array(seen);
+      let at = 0;
+      for (const chunk of chunks) {
+        bytes.set(chunk, at);
+        at += chunk.byteLength;
+      }
+      return { bytes, over: false };
+    }
+    chunks.push(value);
+    seen += value.byteLength;
+  }
+  const taken = { over: seen > limit };
+  if (taken.over) {
+    reader.cancel().catch(() => {});
+    return taken;
+  }
+  taken.stream = new ReadableStream({
+    start(controller) {
+      for (const chunk of chunks) controller.enqueue(chunk);
+    },
+    async pull(controller) {
+      const { done, value } = await reader.read();
+      if (done) return controller.close();
+      seen += value.byteLength;
+      if (seen > limit) {
+        taken.over = true;
+        reader.cancel().catch(() => {});
+        controller.error(new Error("the body is over its limit"));
+        taken.stop?.();
+      } else {
+        controller.enqueue(value);
+      }
+    },
+    cancel(reason) {
+      return reader.cancel(reason);
+    },
+  });
+  return taken;
+}
+
+/** Asks the origin. Undefined when it does not answer, or when the body went over its limit first (`taken.over`). */
+export async function forward(url, method, lines, taken) {
+  const abort = new AbortController();
+  if (taken) taken.stop = () => abort.abort();
+  try {
+    const answer = await fetch(url, {
+      method,
+      headers: pairs(lines),
+      body: taken?.bytes ?? taken?.stream,
+      redirect: "manual",
+      signal: abort.signal,
+    });
+    if (taken) taken.stop = undefined; // it answered: a body that goes on too long only breaks off
+    return taken?.over ? undefined : answer;
+  } catch (error) {
+    if (!taken?.over) console.error("edge: the origin does not answer:", error?.message ?? error);
+    return undefined;
+  }
+}
+
+/** The origin's answer with some headers set and others removed; the body streams through. */
+export function pass_on(answer, set, remove) {
+  const out = new Response(answer.body, answer);
+  for (const name of remove.split("\n")) out.headers.delete(name);
+  for (const [name, value] of pairs(set)) out.headers.set(name, value);
+  return out;
+}
+
+/** One question to a Rate Limiting binding. */
+export async function within_limit(binding, key) {
+  return (await binding.limit({ key })).success;
+}

@@ -1,0 +1,146 @@
+//! The border to JavaScript: every crossing costs, so there are few, each declared here.
+
+use js_sys::Uint8Array;
+use wasm_bindgen::prelude::*;
+use wasm_bindgen_futures::JsFuture;
+
+#[wasm_bindgen(module = "/src/glue.js")]
+extern "C" {
+    fn header_lines(headers: &web_sys::Headers) -> String;
+    fn respond(status: u16, lines: &str, body: &JsValue) -> web_sys::Response;
+    fn take_body(
+        request: &web_sys::Request,
+        declared: f64,
+        up_to: f64,
+        limit: f64,
+    ) -> js_sys::Promise;
+    fn forward(url: &str, method: &str, lines: &str, body: &JsValue) -> js_sys::Promise;
+    fn pass_on(answer: &web_sys::Response, set: &str, remove: &str) -> web_sys::Response;
+    fn within_limit(binding: &JsValue, key: &str) -> js_sys::Promise;
+}
+
+#[wasm_bindgen]
+extern "C" {
+    #[wasm_bindgen(js_namespace = crypto, js_name = getRandomValues)]
+    fn fill_random(bytes: &mut [u8]);
+
+    #[wasm_bindgen(js_namespace = console, js_name = error)]
+    fn console_error(text: &str);
+
+    /// A request's body, taken by `take_body`.
+    pub type TakenBody;
+    #[wasm_bindgen(method, getter)]
+    fn bytes(this: &TakenBody) -> Option<Uint8Array>;
+    #[wasm_bindgen(method, getter)]
+    fn over(this: &TakenBody) -> bool;
+}
+
+/// Header lines under construction: name, value, name, value, …
+#[derive(Default)]
+pub struct Lines(String);
+
+impl Lines {
+    /// Adds a header. Neither part may hold a line feed: names are ours, values come from headers or are ours.
+    pub fn push(&mut self, name: &str, value: &str) {
+        for part in [name, "\n", value, "\n"] {
+            self.0.push_str(part);
+        }
+    }
+}
+
+/// An answer of our own.
+pub fn answer(status: u16, headers: &Lines, body: &JsValue) -> web_sys::Response {
+    respond(status, &headers.0, body)
+}
+
+/// All headers of a request as lines; read with [`header_pairs`].
+pub fn all_headers(request: &web_sys::Request) -> String {
+    header_lines(&request.headers())
+}
+
+/// Names (lower case) and values of header lines.
+pub fn header_pairs(lines: &str) -> impl Iterator<Item = (&str, &str)> {
+    let mut parts = lines.split('\n');
+    std::iter::from_fn(move || Some((parts.next()?, parts.next()?)))
+}
+
+/// Fresh random bytes from the runtime.
+pub fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    fill_random(&mut bytes);
+    bytes
+}
+
+/// Logs an error for the operator; never anything of a request's secrets.
+pub fn log_error(text: &str) {
+    console_error(text);
+}
+
+/// What `text` says of a JavaScript error, for the log.
+pub fn describe(error: &JsValue) -> String {
+    error
+        .dyn_ref::<js_sys::Error>()
+        .map(|error| String::from(error.message()))
+        .or_else(|| error.as_string())
+        .unwrap_or_else(|| "unknown error".into())
+}
+
+/// A body ready to be forwarded.
+pub struct Body(TakenBody);
+
+impl Body {
+    /// Takes the body of `request`, of which `declared` bytes were announced. Up to `up_to` bytes come whole.
+    ///
+    /// # Errors
+    /// When the client broke off.
+    pub async fn take(
+        request: &web_sys::Request,
+        declared: Option<u64>,
+        up_to: usize,
+        limit: u64,
+    ) -> Result<Self, JsValue> {
+        let declared = declared.map_or(-1.0, |bytes| bytes as f64);
+        let taken =
+            JsFuture::from(take_body(request, declared, up_to as f64, limit as f64)).await?;
+        Ok(Self(taken.unchecked_into()))
+    }
+
+    /// The bytes of a short body.
+    pub fn bytes(&self) -> Option<Vec<u8>> {
+        self.0.bytes().map(|array| array.to_vec())
+    }
+
+    /// Whether more than the limit has passed.
+    pub fn is_over(&self) -> bool {
+        self.0.over()
+    }
+}
+
+/// Asks the origin; `None` when it gives no answer, the cause is logged.
+pub async fn ask_origin(
+    url: &str,
+    method: &str,
+    headers: &Lines,
+    body: Option<&Body>,
+) -> Option<web_sys::Response> {
+    let body = body.map_or(JsValue::UNDEFINED, |body| JsValue::from(&body.0));
+    let value = JsFuture::from(forward(url, method, &headers.0, &body))
+        .await
+        .ok()?;
+    value.dyn_into().ok()
+}
+
+/// The origin's answer with headers `set`, and those named in `remove` (one a line) gone.
+pub fn pass(answer: &web_sys::Response, set: &Lines, remove: &str) -> web_sys::Response {
+    pass_on(answer, &set.0, remove)
+}
+
+/// Asks a Rate Limiting binding whether `key` is within its limit.
+///
+/// # Errors
+/// What the binding throws.
+pub async fn ask_limiter(binding: &JsValue, key: &str) -> Result<bool, JsValue> {
+    Ok(JsFuture::from(within_limit(binding, key))
+        .await?
+        .is_truthy())
+}

@@ -1,0 +1,131 @@
+//! Flood shields: Cloudflare's Rate Limiting bindings, approximate and per location. Exact limits are the origin's.
+
+use std::net::IpAddr;
+
+use sha2::{Digest, Sha256};
+use shared::client_ip;
+use shared::link::PermittedLink;
+use wasm_bindgen::JsValue;
+
+use crate::js;
+use crate::revocation;
+use crate::serve::ServeError;
+
+/// A shield: its binding in wrangler.toml for one address or token, the binding for an IPv6 /48, and its name.
+/// Quotas must equal those in wrangler.toml, where the platform wants them.
+#[derive(Clone, Copy, Debug)]
+pub struct Shield {
+    /// Name of the binding.
+    pub binding: &'static str,
+    /// Binding with ten times the quota, for the /48 around an IPv6 address.
+    pub wide: Option<&'static str>,
+    /// Policy name in `RateLimit` and in the answer.
+    pub policy: &'static str,
+    /// Requests in [`PERIOD`].
+    pub quota: u32,
+}
+
+/// Seconds in which a quota may be used.
+pub const PERIOD: u32 = 60;
+
+/// Links opened by one address.
+pub const LINKS: Shield = Shield {
+    binding: "LINKS",
+    wide: Some("LINKS_WIDE"),
+    policy: "links",
+    quota: 600,
+};
+/// API calls of one address.
+pub const FLOOD: Shield = Shield {
+    binding: "FLOOD",
+    wide: Some("FLOOD_WIDE"),
+    policy: "edge-flood",
+    quota: 1200,
+};
+/// API calls with one token.
+pub const FLOOD_TOKEN: Shield = Shield {
+    binding: "FLOOD_TOKEN",
+    wide: None,
+    policy: "edge-flood-token",
+    quota: 1200,
+};
+
+/// Every binding that must be there.
+pub const BINDINGS: [&str; 5] = ["LINKS", "LINKS_WIDE", "FLOOD", "FLOOD_WIDE", "FLOOD_TOKEN"];
+
+/// The bindings, or nothing when limits are off.
+pub struct Limiters<'a>(pub Option<&'a worker::Env>);
+
+impl Limiters<'_> {
+    /// Whether `address` is within the shield.
+    pub async fn allow_address(&self, shield: Shield, address: IpAddr) -> bool {
+        let group = client_ip::group(address);
+        let narrow = self.ask(shield.binding, &group.narrow.to_string()).await;
+        match (group.wide, shield.wide) {
+            (Some(wide), Some(binding)) if narrow => self.ask(binding, &wide.to_string()).await,
+            _ => narrow,
+        }
+    }
+
+    /// Whether the bearer of this `Authorization` value is within the shield; the token itself is not handed out.
+    pub async fn allow_token(&self, shield: Shield, authorization: &str) -> bool {
+        let digest: [u8; 32] = Sha256::digest(authorization.as_bytes()).into();
+        self.ask(shield.binding, &hex(digest.split_at(16).0)).await
+    }
+
+    /// A shield that fails lets pass: it protects from floods, access is decided by the checks around it.
+    async fn ask(&self, binding: &str, key: &str) -> bool {
+        let Some(env) = self.0 else { return true };
+        let answer = match js_sys::Reflect::get(env, &JsValue::from_str(binding)) {
+            Ok(limiter) => js::ask_limiter(&limiter, key).await,
+            Err(error) => Err(error),
+        };
+        answer.unwrap_or_else(|error| {
+            js::log_error(&format!(
+                "edge: rate limit {binding} failed: {}",
+                js::describe(&error)
+            ));
+            true
+        })
+    }
+}
+
+/// Lower-case hex.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes
+        .iter()
+        .fold(String::with_capacity(2 * bytes.len()), |mut out, byte| {
+            for nibble in [byte >> 4, byte & 15] {
+                out.push(char::from_digit(u32::from(nibble), 16).unwrap_or('0'));
+            }
+            out
+        })
+}
+
+/// A permitted link that is within its address's limit and not revoked: it may be read from the bucket.
+pub struct AdmittedLink(PermittedLink);
+
+impl AdmittedLink {
+    /// Asks the shield, then the revocations, in the contract's order.
+    ///
+    /// # Errors
+    /// [`ServeError::RateLimited`], [`ServeError::Link`] for a revoked one.
+    pub async fn admit(
+        link: PermittedLink,
+        client: IpAddr,
+        limiters: &Limiters<'_>,
+        revoked: &revocation::Known,
+        now: u64,
+    ) -> Result<Self, ServeError> {
+        if !limiters.allow_address(LINKS, client).await {
+            return Err(ServeError::RateLimited);
+        }
+        revoked.check(&link, now).map_err(ServeError::Link)?;
+        Ok(Self(link))
+    }
+
+    /// The link.
+    pub fn link(&self) -> &PermittedLink {
+        &self.0
+    }
+}

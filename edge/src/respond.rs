@@ -1,0 +1,124 @@
+//! Answers: pictures with the contract's headers, and problems (RFC 9457) that are never kept anywhere.
+
+use shared::image_headers;
+use shared::problem::{self, Problem, problem_json};
+use shared::range::Bytes;
+use wasm_bindgen::JsValue;
+use web_sys::Response;
+use worker::ResponseBody;
+
+use crate::bucket::Object;
+use crate::config::Config;
+use crate::js::{self, Lines};
+use crate::limits::{PERIOD, Shield};
+
+/// The answer that opens a picture: 200, 206, 304 or 416. `now` in Unix seconds.
+pub fn picture(object: Object, head: bool, config: &Config, now: u64) -> Response {
+    let link = object.link.link();
+    let mut headers = Lines::default();
+    for (name, value) in image_headers::ALWAYS {
+        headers.push(name, value);
+    }
+    headers.push("cross-origin-resource-policy", config.resource_policy);
+    let status = match object.bytes {
+        Bytes::Unsatisfiable => {
+            headers.push("content-range", &format!("bytes */{}", object.size));
+            return problem_with(
+                problem::RANGE_NOT_SATISFIABLE,
+                headers,
+                &Context {
+                    head,
+                    ..Context::default()
+                },
+            );
+        }
+        Bytes::NotModified => 304,
+        Bytes::Part { first, last } => {
+            headers.push(
+                "content-range",
+                &image_headers::content_range(first, last, object.size),
+            );
+            206
+        }
+        Bytes::Whole => 200,
+    };
+    headers.push("etag", &object.etag);
+    headers.push("cache-control", &image_headers::cache_control(link, now));
+    if status != 304 {
+        headers.push("content-type", link.key().content_type());
+        if let Some(value) = image_headers::content_disposition(link) {
+            headers.push("content-disposition", &value);
+        }
+        if head {
+            headers.push("content-length", &object.size.to_string());
+        }
+    }
+    let body = match object.body {
+        ResponseBody::Stream(stream) => JsValue::from(stream),
+        ResponseBody::Body(_) | ResponseBody::Empty => JsValue::UNDEFINED,
+    };
+    js::answer(status, &headers, &body)
+}
+
+/// What a problem's answer knows about its request.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Context<'a> {
+    /// The answer to HEAD has no body.
+    pub head: bool,
+    /// `x-request-id`, on the API.
+    pub request_id: Option<&'a str>,
+    /// More for people than the title says.
+    pub detail: Option<&'a str>,
+    /// Methods to name in `Allow`.
+    pub allow: Option<&'a str>,
+    /// The shield that refused.
+    pub shield: Option<Shield>,
+}
+
+/// A problem's answer.
+pub fn problem(problem: Problem, context: &Context<'_>) -> Response {
+    problem_with(problem, Lines::default(), context)
+}
+
+/// A problem on the images host, where every answer says that it is nothing to render or embed.
+pub fn link_problem(problem: Problem, context: &Context<'_>, config: &Config) -> Response {
+    let mut headers = Lines::default();
+    for (name, value) in image_headers::ALWAYS {
+        headers.push(name, value);
+    }
+    headers.push("cross-origin-resource-policy", config.resource_policy);
+    problem_with(problem, headers, context)
+}
+
+fn problem_with(problem: Problem, mut headers: Lines, context: &Context<'_>) -> Response {
+    headers.push("content-type", problem::MEDIA_TYPE);
+    headers.push("cache-control", "no-store");
+    if let Some(allow) = context.allow {
+        headers.push("allow", allow);
+    }
+    if let Some(id) = context.request_id {
+        headers.push("x-request-id", id);
+        headers.push("x-content-type-options", "nosniff");
+    }
+    let mut detail = context.detail.map(str::to_owned);
+    if let Some(Shield { policy, quota, .. }) = context.shield {
+        // The binding tells no time; after a whole period there is room again for certain.
+        headers.push("retry-after", &PERIOD.to_string());
+        headers.push("ratelimit", &format!("\"{policy}\";r=0;t={PERIOD}"));
+        headers.push(
+            "ratelimit-policy",
+            &format!("\"{policy}\";q={quota};w={PERIOD}"),
+        );
+        detail = Some(format!("The limit {policy} is used up."));
+    }
+    let body = if context.head {
+        JsValue::UNDEFINED
+    } else {
+        JsValue::from_str(&problem_json(
+            problem,
+            detail.as_deref(),
+            context.request_id,
+        ))
+    };
+    js::answer(problem.status, &headers, &body)
+}

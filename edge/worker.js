@@ -1,0 +1,34 @@
+// Entry of the Worker: instantiates the wasm module once per isolate and hands requests over.
+import wasm from "./edge_bg.wasm";
+import * as glue from "./edge_bg.js";
+import imports from "./imports.js"; // made by scripts/build-edge
+
+function start() {
+  const instance = new WebAssembly.Instance(wasm, imports);
+  glue.__wbg_set_wasm(instance.exports);
+  instance.exports.__wbindgen_start();
+}
+
+/** Nothing in the Worker panics on outside input; should it happen all the same, the next request gets a fresh instance. */
+function failed(error) {
+  console.error("edge: internal error:", error);
+  if (error instanceof WebAssembly.RuntimeError) start();
+  const body = JSON.stringify({ type: "about:blank", title: "Something went wrong here.", status: 500, code: "internal" });
+  return new Response(body, {
+    status: 500,
+    headers: { "content-type": "application/problem+json", "cache-control": "no-store" },
+  });
+}
+
+start();
+
+export default {
+  fetch(request, env) {
+    try {
+      const answer = glue.fetch(request, env);
+      return answer instanceof Promise ? answer.catch(failed) : answer;
+    } catch (error) {
+      return failed(error);
+    }
+  },
+};

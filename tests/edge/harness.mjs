@@ -1,0 +1,244 @@
+// Starts the Worker's build in plain workerd, beside a bucket and an origin that are servers of this process: the
+// runtime is the real one, no development proxy tidies requests up, and bucket and origin can be made to fail.
+import { spawn } from "node:child_process";
+import { createHash, createHmac, randomBytes } from "node:crypto";
+import fs from "node:fs";
+import http from "node:http";
+import net from "node:net";
+import os from "node:os";
+import path from "node:path";
+import { fileURLToPath } from "node:url";
+
+export const ROOT = path.resolve(path.dirname(fileURLToPath(import.meta.url)), "../..");
+export const sleep = (ms) => new Promise((done) => setTimeout(done, ms));
+export const newKey = () => randomBytes(32).toString("base64");
+const ARCH = process.arch === "arm64" ? "arm64" : "64";
+const WORKERD = path.join(ROOT, `node_modules/@cloudflare/workerd-linux-${ARCH}/bin/workerd`);
+
+/** Listens on a free port of loopback; `close()` also ends open connections. */
+export async function listen(server) {
+  await new Promise((done, failed) => server.once("error", failed).listen(0, "127.0.0.1", done));
+  const { port } = server.address();
+  return {
+    port,
+    close: () =>
+      new Promise((done) => {
+        server.close(() => done());
+        server.closeAllConnections?.();
+      }),
+  };
+}
+
+/** An R2 bucket over the protocol that workerd speaks to its backing service. */
+export async function startBucket() {
+  const objects = new Map();
+  const seen = []; // "get key", "head key"
+  const bucket = { objects, seen, failing: null };
+  const server = http.createServer((request, answer) => {
+    if (bucket.failing === "drop") return request.socket.destroy();
+    if (bucket.failing === "500") {
+      const error = { version: 1, v4code: 10001, message: "We encountered an internal error." };
+      return answer.writeHead(500, { "cf-r2-error": JSON.stringify(error) }).end();
+    }
+    const ask = JSON.parse(request.headers["cf-r2-request"]);
+    seen.push(`${ask.method} ${ask.object}`);
+    const found = objects.get(ask.object);
+    if (!found) {
+      const error = { version: 1, v4code: 10007, message: "The specified key does not exist." };
+      return answer.writeHead(404, { "cf-r2-error": JSON.stringify(error) }).end();
+    }
+    let { bytes } = found;
+    let range;
+    if (ask.method === "get" && ask.range) {
+      const offset = Number(ask.range.offset ?? 0);
+      const length = Number(ask.range.length ?? bytes.length - offset);
+      range = { offset, length };
+      bytes = bytes.subarray(offset, offset + length);
+    }
+    const metadata = JSON.stringify({
+      name: ask.object, version: "v", size: found.bytes.length, etag: found.etag, uploaded: 1_700_000_000_000,
+      httpFields: { contentType: "text/html" }, customFields: [], range, checksums: {},
+    });
+    const size = Buffer.byteLength(metadata);
+    const body = ask.method === "get" ? bytes : Buffer.alloc(0);
+    answer.writeHead(200, { "cf-r2-metadata-size": size, "content-length": size + body.length });
+    answer.write(metadata);
+    answer.end(body);
+  });
+  const { port, close } = await listen(server);
+  bucket.put = (key, bytes) => {
+    objects.set(key, { bytes, etag: createHash("md5").update(bytes).digest("hex") });
+    return bytes;
+  };
+  return Object.assign(bucket, { port, close });
+}
+
+/** A stand-in origin that keeps what it was sent; `reply(request, answer, body)` answers. */
+export async function startOrigin(reply = (_request, answer) => answer.end("ok")) {
+  const origin = { requests: [], reply, aborted: 0 };
+  const server = http.createServer((request, answer) => {
+    const parts = [];
+    request.on("data", (part) => parts.push(part));
+    request.on("error", () => {});
+    request.on("aborted", () => (origin.aborted += 1));
+    request.on("end", () => {
+      const body = Buffer.concat(parts);
+      origin.requests.push({ method: request.method, url: request.url, headers: request.headers, raw: request.rawHeaders, body });
+      origin.reply(request, answer, body);
+    });
+  });
+  const { port, close } = await listen(server);
+  return Object.assign(origin, { port, close, last: () => origin.requests.at(-1) });
+}
+
+const text = (value) => JSON.stringify(String(value)); // a capnp string literal is close enough to JSON's
+
+function modules(folder) {
+  const list = [];
+  const walk = (inner) => {
+    for (const entry of fs.readdirSync(path.join(folder, inner), { withFileTypes: true })) {
+      const name = path.posix.join(inner, entry.name);
+      if (entry.isDirectory()) walk(name);
+      else if (name.endsWith(".js")) list.push([name, "esModule"]);
+      else if (name.endsWith(".wasm")) list.push([name, "wasm"]);
+    }
+  };
+  walk("");
+  list.sort(([a], [b]) => (a === "index.js" ? -1 : b === "index.js" ? 1 : 0)); // the first is the entry
+  return list.map(([name, kind]) => `(name = ${text(name)}, ${kind} = embed ${text(`build/${name}`)})`).join(",\n      ");
+}
+
+const QUOTAS = { LINKS: 600, LINKS_WIDE: 6000, FLOOD: 1200, FLOOD_WIDE: 12000, FLOOD_TOKEN: 1200 };
+const LIMITER = `
+const counts = new Map();
+export default (env) => ({
+  limit({ key }) {
+    if (env.fails) throw new Error("the limiter is away");
+    const count = (counts.get(env.name + key) ?? 0) + 1;
+    counts.set(env.name + key, count);
+    return Promise.resolve({ success: count <= Number(env.quota) });
+  },
+});`;
+
+/**
+ * Starts the edge. `vars` change the defaults (undefined removes one), `quotas` the shields, `build` is `worker` or
+ * `worker-test`. Answers with `port`, `keys`, `logs()`, `stop()`.
+ */
+export async function startEdge({ bucket, origin, vars = {}, quotas = {}, build = "worker", failingLimiter = false } = {}) {
+  const folder = fs.mkdtempSync(path.join(os.tmpdir(), "signet-edge-"));
+  const probe = await listen(net.createServer());
+  await probe.close();
+  const { port } = probe;
+  const all = {
+    IMAGES_HOST: `localhost:${port}`,
+    API_HOST: `127.0.0.1:${port}`,
+    ORIGIN_URL: `http://127.0.0.1:${origin?.port ?? 9}`,
+    CLIENT_IP_HEADER: "cf-connecting-ip",
+    REFERER_HOSTS: `127.0.0.1:${port},example.com,*.example.org`,
+    LINK_KEYS: `k1:${newKey()}`,
+    EDGE_KEYS: `e1:${newKey()}`,
+    ...vars,
+  };
+  const bindings = Object.entries(all)
+    .filter(([, value]) => value !== undefined)
+    .map(([name, value]) => `(name = "${name}", text = ${text(value)})`);
+  for (const [name, quota] of Object.entries({ ...QUOTAS, ...quotas })) {
+    bindings.push(`(name = "${name}", wrapped = (moduleName = "signet-tests:limiter", innerBindings = [
+        (name = "name", text = "${name}"), (name = "quota", text = "${quota}")${failingLimiter ? ', (name = "fails", text = "1")' : ""}]))`);
+  }
+  if (bucket) bindings.push(`(name = "IMAGES", r2Bucket = "bucket")`);
+  const config = `using Workerd = import "/workerd/workerd.capnp";
+const config :Workerd.Config = (
+  services = [
+    (name = "edge", worker = .edge),
+    (name = "internet", network = (allow = ["public", "private"])),
+    ${bucket ? `(name = "bucket", external = (address = "127.0.0.1:${bucket.port}", http = ())),` : ""}
+  ],
+  sockets = [(name = "http", address = "127.0.0.1:${port}", http = (), service = "edge")],
+  extensions = [(modules = [(name = "signet-tests:limiter", internal = true, esModule = embed "limiter.js")])],
+);
+const edge :Workerd.Worker = (
+  compatibilityDate = "2026-11-01",
+  modules = [
+      ${modules(path.join(ROOT, "edge/build", build))}
+  ],
+  bindings = [
+    ${bindings.join(",\n    ")}
+  ],
+);
+`;
+  fs.cpSync(path.join(ROOT, "edge/build", build), path.join(folder, "build"), { recursive: true });
+  fs.writeFileSync(path.join(folder, "limiter.js"), LIMITER);
+  fs.writeFileSync(path.join(folder, "config.capnp"), config);
+  const child = spawn(WORKERD, ["serve", path.join(folder, "config.capnp")], { stdio: ["ignore", "pipe", "pipe"] });
+  let output = "";
+  for (const stream of [child.stdout, child.stderr]) stream.on("data", (part) => (output += part));
+  const exited = new Promise((done) => child.once("exit", done));
+  const stop = async () => {
+    child.kill("SIGKILL");
+    await exited;
+    fs.rmSync(folder, { recursive: true, force: true });
+  };
+  const deadline = Date.now() + 30_000;
+  for (;;) {
+    const open = await new Promise((done) => {
+      const socket = net.connect(port, "127.0.0.1", () => done(true)).on("error", () => done(false));
+      socket.on("connect", () => socket.destroy());
+    });
+    if (open) break;
+    if (child.exitCode !== null || Date.now() > deadline) {
+      await stop();
+      throw new Error(`workerd did not start:\n${output}`);
+    }
+    await sleep(30);
+  }
+  return { port, vars: all, logs: () => output, stop, child };
+}
+
+/** One request as it stands: no header is added but Host. `host` is `images`, `api` or a name. */
+export function request(edge, target, { host = "images", method = "GET", headers = {}, body, agent = false, from = "192.0.2.1" } = {}) {
+  const name = host === "images" ? edge.vars.IMAGES_HOST : host === "api" ? edge.vars.API_HOST : host;
+  return new Promise((done, failed) => {
+    const outgoing = http.request(
+      { host: "127.0.0.1", port: edge.port, path: target, method, agent, setHost: false,
+        headers: { host: name, ...(from && { "cf-connecting-ip": from }), ...headers } },
+      (answer) => {
+        const parts = [];
+        answer.on("data", (part) => parts.push(part));
+        answer.on("error", failed);
+        answer.on("end", () => {
+          const bytes = Buffer.concat(parts);
+          done({ status: answer.statusCode, headers: answer.headers, body: bytes, json: () => JSON.parse(bytes.toString("utf8")) });
+        });
+      },
+    );
+    outgoing.setTimeout(60_000, () => outgoing.destroy(new Error("no answer within 60 s")));
+    outgoing.on("error", failed);
+    if (typeof body === "function") body(outgoing);
+    else outgoing.end(body);
+  });
+}
+
+/** Bytes over a socket and what comes back until the other side closes or `enough(text)`. */
+export function raw(port, bytes, enough = () => false) {
+  return new Promise((done, failed) => {
+    const socket = net.connect(port, "127.0.0.1", () => socket.write(bytes));
+    let answer = "";
+    socket.on("data", (part) => {
+      answer += part.toString("latin1");
+      if (enough(answer)) socket.destroy();
+    });
+    socket.on("close", () => done(answer));
+    socket.on("error", failed);
+    socket.setTimeout(10_000, () => socket.destroy());
+  });
+}
+
+/** Signs a link as the contract's section 1 says, independently of the Rust code. */
+export function sign(edge, key, { exp = Math.floor(Date.now() / 1000) + 600, ...params } = {}) {
+  const [kid, secret] = edge.vars.LINK_KEYS.split(",")[0].split(/:(.*)/s);
+  const all = Object.entries({ ...params, exp, kid }).sort(([a], [b]) => (a < b ? -1 : 1));
+  const input = `signet-link-v1\n/${key}\n${all.map(([name, value]) => `${name}=${value}\n`).join("")}`;
+  const sig = createHmac("sha256", Buffer.from(secret, "base64")).update(input).digest("base64url");
+  return `/${key}?${[...all, ["sig", sig]].map(([name, value]) => `${name}=${value}`).join("&")}`;
+}
