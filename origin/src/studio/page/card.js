@@ -1,4 +1,5 @@
 // A picture in the gallery: the image through its signed link, its countdown, its buttons.
+import { now } from "./api.js";
 import { el, icon, toast } from "./dom.js";
 import * as actions from "./actions.js";
 import * as life from "./life.js";
@@ -13,9 +14,10 @@ export function card(id, { open, gone }) {
   const image = store.get(id);
   const img = el("img", { alt: store.alt(image), width: image.width, height: image.height, decoding: "async" });
   const name = store.alt(image);
-  const lifeText = el("span", { "aria-hidden": "true" });
+  const lifeText = el("span", { class: "left", "aria-hidden": "true" });
+  const lifeSaid = el("span", { class: "sr" });
   const ring = el("span", { class: "ring", "aria-hidden": "true" });
-  const renew = el("button", { type: "button", class: "life", onclick: () => actions.busy(renew, renewLink) }, ring, lifeText);
+  const renew = el("button", { type: "button", class: "life", onclick: () => actions.busy(renew, renewLink) }, ring, lifeText, lifeSaid);
   const keep = tool("keep", "Keep", () => actions.busy(keep, toggleKeep));
   const copy = tool("copy", `Copy link: ${name}`, () => actions.busy(copy, () => actions.copyLink(id, update)));
   const down = tool("down", `Download: ${name}`, () => actions.busy(down, () => actions.download(id)));
@@ -33,8 +35,8 @@ export function card(id, { open, gone }) {
     root.dataset.life = life.state(left);
     lifeText.textContent = left > 0 ? life.short(left) : "Expired";
     ring.style.setProperty("--part", String(Math.max(0, Math.min(1, left / full))));
-    const label = `${life.spoken(left)}. New link: ${name}`;
-    if (renew.getAttribute("aria-label") !== label) renew.setAttribute("aria-label", label);
+    const said = `${life.spoken(left)}. New link: ${name}`;
+    if (lifeSaid.textContent !== said) lifeSaid.textContent = said;
   });
   renew.title = "When this link ends. Press for a new one.";
 
@@ -44,7 +46,8 @@ export function card(id, { open, gone }) {
 
   function update(changed) {
     if (img.src !== changed.url) img.src = changed.url;
-    full = Math.max(1, store.expiry(id) - Date.now() / 1000);
+    full = Math.max(1, store.expiry(id) - now());
+    life.refresh();
     facts.textContent = `${changed.width}×${changed.height} · ${changed.extension.toUpperCase()} · ${size(changed.bytes)}`;
     root.classList.toggle("kept", changed.kept);
     keep.setAttribute("aria-pressed", String(changed.kept));

@@ -32,5 +32,7 @@ export function watch(expiry, tell) {
   entry();
   return () => watchers.delete(entry);
 }
-setInterval(() => watchers.forEach((entry) => entry()), 1000);
-document.addEventListener("visibilitychange", () => document.hidden || watchers.forEach((entry) => entry()));
+/** Tells all at once: after a new link, or when the page is looked at again. */
+export const refresh = () => watchers.forEach((entry) => entry());
+setInterval(refresh, 1000);
+document.addEventListener("visibilitychange", () => document.hidden || refresh());
