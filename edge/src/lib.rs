@@ -19,7 +19,7 @@ use std::cell::OnceCell;
 use std::net::IpAddr;
 use std::rc::Rc;
 
-use shared::problem;
+use shared::problem::{self, Problem};
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::future_to_promise;
 use web_sys::Request;
@@ -38,40 +38,25 @@ thread_local! {
 #[wasm_bindgen]
 pub fn fetch(request: Request, env: Env) -> JsValue {
     let Some(config) = configuration(&env) else {
-        return respond::problem(problem::MISCONFIGURED, &Context::default()).into();
+        return closed(problem::MISCONFIGURED, &request.method());
     };
     #[cfg(feature = "test-hooks")]
     let config = test_hooks::overridden(config, &request);
     let url = request.url();
     let (host, target) = split(&url);
     let method = request.method();
-    let head = method == "HEAD";
     let (for_links, for_api) = (
         host_is(&config.images_host, host),
         host_is(&config.api_host, host),
     );
     if !for_links && !for_api {
-        return respond::problem(
-            problem::UNKNOWN_HOST,
-            &Context {
-                head,
-                ..Context::default()
-            },
-        )
-        .into();
+        return closed(problem::UNKNOWN_HOST, &method);
     }
     let Some(client) = config.client.address(|name| header(&request, name)) else {
         js::log_error(
             "edge: a request without a client address; is CLIENT_IP_HEADER the one the front sets?",
         );
-        return respond::problem(
-            problem::MISCONFIGURED,
-            &Context {
-                head,
-                ..Context::default()
-            },
-        )
-        .into();
+        return closed(problem::MISCONFIGURED, &method);
     };
     if for_links {
         link(request, env, &config, &method, target, client)
@@ -92,6 +77,17 @@ pub fn fetch(request: Request, env: Env) -> JsValue {
         })
         .into()
     }
+}
+
+/// What is answered to a request that neither of the two paths may take.
+fn closed(problem: Problem, method: &str) -> JsValue {
+    let request_id = limits::hex(&js::random::<16>());
+    let context = Context {
+        head: method == "HEAD",
+        request_id: Some(&request_id),
+        ..Context::default()
+    };
+    respond::problem(problem, &context).into()
 }
 
 /// A request on the images host. Refusals of the link itself are answered at once.

@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
 import net from "node:net";
 import { after, before, test } from "node:test";
+import { gunzipSync, gzipSync } from "node:zlib";
 import { newKey, raw, request, sleep, startBucket, startEdge, startOrigin } from "./harness.mjs";
 import { digest, verify } from "./rfc9421.mjs";
 
@@ -213,6 +214,22 @@ test("redirects go to the client, and empty answers stay empty", async () => {
   const empty = await call("/api/images/1", { method: "DELETE" });
   assert.equal(empty.status, 204);
   assert.equal(empty.body.length, 0);
+});
+
+test("compressed, unmodified and HEAD answers arrive as the origin gave them", async () => {
+  const text = "signet ".repeat(500);
+  replyOnce((_request, answer) => answer.writeHead(200, { "content-encoding": "gzip", "content-type": "text/plain" }).end(gzipSync(text)));
+  const packed = await call("/", { headers: { "accept-encoding": "gzip" } });
+  assert.equal(packed.headers["content-encoding"], "gzip");
+  assert.equal(String(gunzipSync(packed.body)), text);
+  replyOnce((_request, answer) => answer.writeHead(304, { etag: '"a"', "cache-control": "no-cache" }).end());
+  const same = await call("/", { headers: { "if-none-match": '"a"' } });
+  assert.equal(same.status, 304);
+  assert.equal(same.headers.etag, '"a"');
+  assert.equal(origin.last().headers["if-none-match"], '"a"');
+  replyOnce((_request, answer) => answer.writeHead(200, { "content-length": "1234" }).end());
+  const head = await call("/", { method: "HEAD" });
+  assert.equal(head.headers["content-length"], "1234");
 });
 
 test("server-sent events pass as they come", async () => {

@@ -204,6 +204,7 @@ test("a host that is not ours is 421", async () => {
     const answer = await request(edge, sign(edge, KEY), { host });
     assert.equal(answer.status, 421, host);
     assert.equal(answer.json().code, "unknown_host");
+    assert.match(answer.headers["x-request-id"], /^[0-9a-f]{32}$/);
   }
   assert.equal((await request(edge, sign(edge, KEY), { host: `LocalHost:${edge.port}` })).status, 200);
 });
