@@ -1,5 +1,5 @@
-//! The engine against diffusers on a tiny random pipeline (`tests/goldens/engine/make.py`
-//! wrote model and goldens), and what must hold of any model: same seed, same picture, alone
+//! The engine against diffusers on tiny random pipelines (`tests/goldens/engine/make.py`
+//! wrote models and goldens), and what must hold of any model: same seed, same picture, alone
 //! or in company.
 
 use super::engine::Engine;
@@ -45,12 +45,12 @@ fn copy_tree(from: &Path, to: &Path) {
     }
 }
 
-/// A copy of the tiny model under another scheduler configuration.
-fn model_with(folder: &Path, scheduler: &Value) -> PathBuf {
+/// A copy of a case's tiny model under the case's scheduler configuration.
+fn model_of(folder: &Path, case: &Value) -> PathBuf {
     let model = folder.join("tiny");
-    copy_tree(&goldens().join("model"), &model);
+    copy_tree(&goldens().join(case["model"].as_str().unwrap()), &model);
     let file = model.join("scheduler/scheduler_config.json");
-    std::fs::write(file, scheduler.to_string()).unwrap();
+    std::fs::write(file, case["scheduler"].to_string()).unwrap();
     model
 }
 
@@ -112,7 +112,7 @@ fn latents_after_each_step_and_the_picture_are_those_of_diffusers() {
     let pictures = std::fs::read(goldens().join("pictures.u8")).unwrap();
     let mut pictures = pictures.chunks_exact(side * side * 3);
     let cases = document["cases"].as_array().unwrap();
-    assert!(cases.len() >= 10);
+    assert!(cases.len() >= 14);
     for case in cases {
         let name = format!(
             "{} {:?}",
@@ -120,8 +120,7 @@ fn latents_after_each_step_and_the_picture_are_those_of_diffusers() {
             spec_of(case, side)
         );
         let folder = tempfile::tempdir().unwrap();
-        let engine =
-            Engine::load(&settings(&model_with(folder.path(), &case["scheduler"]))).unwrap();
+        let engine = Engine::load(&settings(&model_of(folder.path(), case))).unwrap();
         let mut row = engine.rows(&spec_of(case, side)).unwrap().pop().unwrap();
         assert_eq!(
             row.calls(),
@@ -194,29 +193,48 @@ fn the_same_seed_gives_the_same_picture_and_the_nth_picture_is_that_of_its_own_s
 }
 
 /// Rows of other prompts, guidance, step counts and start times share the calls; the picture
-/// stays the same to the bit.
+/// stays the same to the bit. Once with a timestep for every row, once with one for all, where
+/// rows at different timesteps must be kept apart.
 #[test]
 fn a_picture_made_in_company_is_the_picture_made_alone() {
-    let mut others = [spec("the heart", 5), spec("12 apples", 6), spec("", 7)];
-    others[0].steps = 9;
-    others[1].guidance_scale = 1.0;
-    others[2].n = 2;
-    for guidance in [1.0, 4.0] {
-        let mut wanted = spec("a red apple", 21);
-        (wanted.steps, wanted.guidance_scale) = (6, guidance);
-        let alone = finish(engine(), engine().rows(&wanted).unwrap());
-        let mut company: Vec<Row> = others
-            .iter()
-            .flat_map(|spec| engine().rows(spec).unwrap())
-            .collect();
-        for row in &mut company[..2] {
-            engine().step(&mut [row], 8).pop().unwrap().unwrap();
+    for model in ["model", "model-xl"] {
+        let engine = Engine::load(&settings(&goldens().join(model))).unwrap();
+        let spec = |prompt, seed| ImageSpec {
+            model: String::new(),
+            ..spec(prompt, seed)
+        };
+        let mut others = [spec("the heart", 5), spec("12 apples", 6), spec("", 7)];
+        others[0].steps = 9;
+        others[1].guidance_scale = 1.0;
+        others[2].n = 2;
+        for guidance in [1.0, 4.0] {
+            let mut wanted = spec("a red apple", 21);
+            (wanted.steps, wanted.guidance_scale) = (6, guidance);
+            let alone = finish(&engine, engine.rows(&wanted).unwrap());
+            let mut company: Vec<Row> = others
+                .iter()
+                .flat_map(|spec| engine.rows(spec).unwrap())
+                .collect();
+            for row in &mut company[..2] {
+                engine.step(&mut [row], 8).pop().unwrap().unwrap();
+            }
+            let mut rows = engine.rows(&wanted).unwrap();
+            rows.extend(company);
+            let together = finish(&engine, rows);
+            assert_eq!(together[0], alone[0], "{model}, guidance {guidance}");
         }
-        let mut rows = engine().rows(&wanted).unwrap();
-        rows.extend(company);
-        let together = finish(engine(), rows);
-        assert_eq!(together[0], alone[0], "guidance {guidance}");
     }
+}
+
+#[test]
+fn a_gpu_demanded_of_a_library_without_one_is_a_clear_error() {
+    let wanted = Settings {
+        device: Device::Cuda,
+        ..settings(&goldens().join("model"))
+    };
+    let error = Engine::load(&wanted).err().unwrap();
+    assert_eq!(error.code(), "device_unavailable");
+    assert!(error.to_string().contains("onnxruntime-gpu"), "{error}");
 }
 
 #[test]

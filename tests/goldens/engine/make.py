@@ -1,8 +1,9 @@
-"""Writes a tiny random pipeline in ONNX beside this file and what diffusers makes of it.
+"""Writes tiny random pipelines in ONNX beside this file and what diffusers makes of them.
 
 Run with the reference environment (torch, diffusers 0.39.0, transformers, onnx); the ordinary
-tests read the results: `model/` (a folder as Optimum exports it, but with a timestep for every
-row), `latents.f32` (after every step of every case), `pictures.u8`, `goldens.json`.
+tests read the results: a folder a family (`model`: Stable Diffusion, with a timestep for every
+row; `model-xl`: SDXL and `model-lcm`: LCM, with one timestep for all as Optimum exports it),
+`latents.f32` (after every step of every case), `pictures.u8`, `goldens.json`.
 """
 
 import json
@@ -13,21 +14,22 @@ import sys
 import diffusers
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, StableDiffusionImg2ImgPipeline, StableDiffusionPipeline, UNet2DConditionModel
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizerFast
+from diffusers import (
+    AutoencoderKL, LatentConsistencyModelPipeline, StableDiffusionImg2ImgPipeline, StableDiffusionPipeline,
+    StableDiffusionXLPipeline, UNet2DConditionModel)
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizerFast
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "schedulers"))
 import noise  # noqa: E402
 
 HERE = pathlib.Path(__file__).parent
-MODEL = HERE / "model"
 SIDE, FACTOR, CHANNELS, SEED = 64, 8, 4, 90210
 SHAPE = (1, CHANNELS, SIDE // FACTOR, SIDE // FACTOR)
 COUNT = int(np.prod(SHAPE))
 SD = dict(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", steps_offset=1, prediction_type="v_prediction")
 
 
-def tokenizer(folder):
+def tokenizer(folder, pad="!"):
     """A byte-level CLIP vocabulary with a handful of merges."""
     kept = list(range(ord("!"), ord("~") + 1)) + list(range(0xA1, 0xAD)) + list(range(0xAE, 0x100))
     letters = [chr(b) for b in kept] + [chr(256 + n) for n in range(256 - len(kept))]
@@ -37,27 +39,31 @@ def tokenizer(folder):
     folder.mkdir(parents=True)
     (folder / "vocab.json").write_text(json.dumps({w: i for i, w in enumerate(words)}, ensure_ascii=False))
     (folder / "merges.txt").write_text("#version: 0.2\n" + "\n".join(merges) + "\n")
-    config = {"bos_token": "<|startoftext|>", "eos_token": "<|endoftext|>", "pad_token": "!", "model_max_length": 77}
+    config = {"bos_token": "<|startoftext|>", "eos_token": "<|endoftext|>", "pad_token": pad, "model_max_length": 77}
     (folder / "tokenizer_config.json").write_text(json.dumps(config))
-    made = CLIPTokenizerFast(str(folder / "vocab.json"), str(folder / "merges.txt"), pad_token="!", model_max_length=77)
+    made = CLIPTokenizerFast(str(folder / "vocab.json"), str(folder / "merges.txt"), pad_token=pad, model_max_length=77)
     return made, len(words)
 
 
-def networks(words):
-    torch.manual_seed(5)
-    text = CLIPTextModel(CLIPTextConfig(
-        vocab_size=words, hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
-        max_position_embeddings=77, bos_token_id=words - 2, eos_token_id=words - 1, projection_dim=16))
-    unet = UNet2DConditionModel(
+def text_config(words, width):
+    return CLIPTextConfig(
+        vocab_size=words, hidden_size=width, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
+        max_position_embeddings=77, bos_token_id=words - 2, eos_token_id=words - 1, projection_dim=width)
+
+
+def denoiser(channels, width, **more):
+    return UNet2DConditionModel(
         sample_size=SIDE // FACTOR, in_channels=CHANNELS, out_channels=CHANNELS, layers_per_block=1,
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-        block_out_channels=(16, 32), cross_attention_dim=16, norm_num_groups=4, attention_head_dim=8)
+        block_out_channels=channels, cross_attention_dim=width, norm_num_groups=4, attention_head_dim=8, **more).eval()
+
+
+def autoencoder():
     levels = 4
-    vae = AutoencoderKL(
+    return AutoencoderKL(
         block_out_channels=(4, 8, 8, 8), down_block_types=("DownEncoderBlock2D",) * levels,
         up_block_types=("UpDecoderBlock2D",) * levels, latent_channels=CHANNELS, norm_num_groups=2, sample_size=SIDE,
-        scaling_factor=0.5)
-    return text.eval(), unet.eval(), vae.eval()
+        scaling_factor=0.5).eval()
 
 
 class Call(torch.nn.Module):
@@ -69,32 +75,94 @@ class Call(torch.nn.Module):
         return self.call(self.module, *inputs)
 
 
-def export(name, module, call, inputs, names, outputs, config):
-    folder = MODEL / name
+def export(folder, module, call, inputs, names, outputs, config, scalar=()):
     folder.mkdir(parents=True, exist_ok=True)
     sides = {0: "batch", 2: "height", 3: "width"}
-    axes = {n: sides if v.dim() == 4 else {0: "batch"} for n, v in zip(names, inputs)}
-    axes.update({n: sides if name != "text_encoder" else {0: "batch"} for n in outputs})
+    axes = {n: sides if v.dim() == 4 else {0: "batch"} for n, v in zip(names, inputs) if n not in scalar}
+    axes.update({n: sides if "sample" in n or "latent" in n else {0: "batch"} for n in outputs})
     torch.onnx.export(
         Call(module, call).eval(), tuple(inputs), str(folder / "model.onnx"), input_names=names, output_names=outputs,
         dynamic_axes=axes, dynamo=False, opset_version=18)
     (folder / "config.json").write_text(json.dumps(config, default=str, sort_keys=True))
 
 
-def export_all(text, unet, vae):
+def export_text(folder, text, projected=False):
     ids = torch.zeros(1, 77, dtype=torch.int64)
-    export("text_encoder", text, lambda m, i: m(i)[:2], [ids], ["input_ids"],
-           ["last_hidden_state", "pooler_output"], {"max_position_embeddings": 77})
-    latents = torch.randn(2, *SHAPE[1:])
-    export("unet", unet, lambda m, s, t, e: m(s, t, e, return_dict=False)[0],
-           [latents, torch.tensor([1.0, 2.0]), torch.randn(2, 77, 16)],
-           ["sample", "timestep", "encoder_hidden_states"], ["out_sample"], dict(unet.config))
-    export("vae_decoder", vae, lambda m, z: m.decode(z, return_dict=False)[0], [latents[:1]],
+    layers = [f"hidden_states.{i}" for i in range(3)]
+    outputs = ["text_embeds", "last_hidden_state"] if projected else ["last_hidden_state", "pooler_output"]
+
+    def call(module, ids):
+        out = module(ids, output_hidden_states=True)
+        return (*out[:2], *out.hidden_states)
+
+    export(folder, text, call, [ids], ["input_ids"], outputs + layers, {"max_position_embeddings": 77})
+
+
+def export_unet(folder, unet, width, per_row, extra):
+    time = torch.tensor([1.0, 2.0]) if per_row else torch.tensor(1.0)
+    inputs = [torch.randn(2, *SHAPE[1:]), time, torch.randn(2, 77, width), *extra.values()]
+
+    def call(module, sample, time, text, *more):
+        named = dict(zip(extra, more))
+        cond = named.pop("timestep_cond", None)
+        return module(sample, time, text, timestep_cond=cond, added_cond_kwargs=named or None, return_dict=False)[0]
+
+    export(folder, unet, call, inputs, ["sample", "timestep", "encoder_hidden_states", *extra], ["out_sample"],
+           dict(unet.config), scalar=() if per_row else ("timestep",))
+
+
+def export_vae(model, vae):
+    export(model / "vae_decoder", vae, lambda m, z: m.decode(z, return_dict=False)[0], [torch.randn(*SHAPE)],
            ["latent_sample"], ["sample"], dict(vae.config))
-    export("vae_encoder", vae, lambda m, x: m.encode(x, return_dict=False)[0].parameters,
+    export(model / "vae_encoder", vae, lambda m, x: m.encode(x, return_dict=False)[0].parameters,
            [torch.randn(1, 3, SIDE, SIDE)], ["sample"], ["latent_parameters"], dict(vae.config))
-    (MODEL / "model_index.json").write_text(json.dumps({"_class_name": "StableDiffusionPipeline"}))
-    (MODEL / "scheduler").mkdir()
+
+
+def fresh(name, index):
+    model = HERE / name
+    shutil.rmtree(model, ignore_errors=True)
+    (model / "scheduler").mkdir(parents=True)
+    (model / "model_index.json").write_text(json.dumps(index))
+    return model
+
+
+def stable_diffusion():
+    model = fresh("model", {"_class_name": "StableDiffusionPipeline"})
+    tok, words = tokenizer(model / "tokenizer")
+    torch.manual_seed(5)
+    text, unet, vae = CLIPTextModel(text_config(words, 16)).eval(), denoiser((16, 32), 16), autoencoder()
+    export_text(model / "text_encoder", text)
+    export_unet(model / "unet", unet, 16, True, {})
+    export_vae(model, vae)
+    return dict(tokenizer=tok, text_encoder=text, unet=unet, vae=vae)
+
+
+def stable_diffusion_xl():
+    model = fresh("model-xl", {"_class_name": "StableDiffusionXLPipeline", "force_zeros_for_empty_prompt": True})
+    first, words = tokenizer(model / "tokenizer", "<|endoftext|>")
+    second, _ = tokenizer(model / "tokenizer_2")
+    torch.manual_seed(6)
+    one = CLIPTextModel(text_config(words, 8)).eval()
+    two = CLIPTextModelWithProjection(text_config(words, 16)).eval()
+    unet = denoiser((8, 16), 24, addition_embed_type="text_time", addition_time_embed_dim=8,
+                    projection_class_embeddings_input_dim=6 * 8 + 16)
+    vae = autoencoder()
+    export_text(model / "text_encoder", one)
+    export_text(model / "text_encoder_2", two, projected=True)
+    export_unet(model / "unet", unet, 24, False, {"text_embeds": torch.randn(2, 16), "time_ids": torch.randn(2, 6)})
+    export_vae(model, vae)
+    return dict(tokenizer=first, tokenizer_2=second, text_encoder=one, text_encoder_2=two, unet=unet, vae=vae)
+
+
+def latent_consistency():
+    model = fresh("model-lcm", {"_class_name": "LatentConsistencyModelPipeline"})
+    tok, words = tokenizer(model / "tokenizer")
+    torch.manual_seed(7)
+    text, unet, vae = CLIPTextModel(text_config(words, 16)).eval(), denoiser((8, 16), 16, time_cond_proj_dim=10), autoencoder()
+    export_text(model / "text_encoder", text)
+    export_unet(model / "unet", unet, 16, False, {"timestep_cond": torch.randn(2, 10)})
+    export_vae(model, vae)
+    return dict(tokenizer=tok, text_encoder=text, unet=unet, vae=vae)
 
 
 def start_picture():
@@ -114,8 +182,13 @@ def draws(seed):
 def run(parts, case):
     scheduler = getattr(diffusers, case["class"])(**case["options"])
     image = "strength" in case
-    pipe_class = StableDiffusionImg2ImgPipeline if image else StableDiffusionPipeline
-    pipe = pipe_class(**parts, scheduler=scheduler, safety_checker=None, feature_extractor=None, requires_safety_checker=False)
+    plain = dict(safety_checker=None, feature_extractor=None, requires_safety_checker=False)
+    if case["model"] == "model-xl":
+        pipe = StableDiffusionXLPipeline(**parts, scheduler=scheduler, force_zeros_for_empty_prompt=True, add_watermarker=False)
+    elif case["model"] == "model-lcm":
+        pipe = LatentConsistencyModelPipeline(**parts, scheduler=scheduler, **plain)
+    else:
+        pipe = (StableDiffusionImg2ImgPipeline if image else StableDiffusionPipeline)(**parts, scheduler=scheduler, **plain)
     pipe.set_progress_bar_config(disable=True)
     source = draws(case["seed"])
     module = sys.modules[type(scheduler).__module__]
@@ -128,8 +201,10 @@ def run(parts, case):
         return {}
 
     options = dict(
-        prompt=case["prompt"], negative_prompt=case["negative"], num_inference_steps=case["steps"],
+        prompt=case["prompt"], num_inference_steps=case["steps"],
         guidance_scale=case["guidance"], callback_on_step_end=after, output_type="np")
+    if case["model"] != "model-lcm":
+        options["negative_prompt"] = case["negative"] or None
     if image:
         img2img = sys.modules[StableDiffusionImg2ImgPipeline.__module__]
         vae_module = sys.modules["diffusers.models.autoencoders.vae"]
@@ -144,7 +219,7 @@ def run(parts, case):
 
 
 def cases():
-    base = dict(prompt="a red apple", negative="", seed=SEED, steps=6, guidance=7.5)
+    base = dict(model="model", prompt="a red apple", negative="", seed=SEED, steps=6, guidance=7.5)
     ddim = dict(SD, clip_sample=False, set_alpha_to_one=False)
     yield base | {"class": "DDIMScheduler", "options": ddim}
     yield base | {"class": "DDIMScheduler", "options": dict(ddim, prediction_type="epsilon"), "guidance": 1.0}
@@ -157,23 +232,28 @@ def cases():
     yield base | {"class": "LCMScheduler", "options": SD, "steps": 4, "guidance": 2.0}
     yield base | {"class": "DDIMScheduler", "options": ddim, "strength": 0.6}
     yield base | {"class": "EulerDiscreteScheduler", "options": SD, "strength": 0.5, "steps": 8}
+    xl = base | {"model": "model-xl", "guidance": 5.0}
+    plain = dict(SD, prediction_type="epsilon")
+    yield xl | {"class": "EulerDiscreteScheduler", "options": dict(plain, timestep_spacing="leading")}
+    yield xl | {"class": "DPMSolverMultistepScheduler", "options": dict(plain, use_karras_sigmas=True), "negative": "the heart"}
+    # As SDXL-Turbo: one step, no guidance.
+    yield xl | {"class": "EulerAncestralDiscreteScheduler", "options": dict(plain, timestep_spacing="trailing"), "steps": 1, "guidance": 0.0}
+    yield base | {"model": "model-lcm", "class": "LCMScheduler", "options": plain, "steps": 4, "guidance": 8.5}
 
 
 @torch.no_grad()
 def main():
-    shutil.rmtree(MODEL, ignore_errors=True)
-    tok, words = tokenizer(MODEL / "tokenizer")
-    text, unet, vae = networks(words)
-    export_all(text, unet, vae)
-    parts = dict(tokenizer=tok, text_encoder=text, unet=unet, vae=vae)
+    families = {"model": stable_diffusion(), "model-xl": stable_diffusion_xl(), "model-lcm": latent_consistency()}
+    tok = families["model"]["tokenizer"]
     found, latents, pictures = [], [], []
     for case in cases():
-        steps, picture, config = run(parts, case)
+        steps, picture, config = run(families[case["model"]], case)
         latents += steps
         pictures.append(picture)
         ids = tok(case["prompt"], padding="max_length", max_length=77, truncation=True).input_ids
         found.append({k: v for k, v in case.items() if k not in ("class", "options")} | {"scheduler": config, "calls": len(steps), "ids": ids})
-    (MODEL / "scheduler" / "scheduler_config.json").write_text(json.dumps(found[0]["scheduler"]))
+    for case in reversed(found):
+        (HERE / case["model"] / "scheduler" / "scheduler_config.json").write_text(json.dumps(case["scheduler"]))
     np.concatenate(latents).astype("<f4").tofile(HERE / "latents.f32")
     np.concatenate([p.reshape(-1) for p in pictures]).tofile(HERE / "pictures.u8")
     head = {"diffusers": diffusers.__version__, "torch": torch.__version__, "side": SIDE, "count": COUNT}
