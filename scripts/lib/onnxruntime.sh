@@ -1,4 +1,4 @@
-# Sourced after common.sh: `fetch_onnxruntime` puts the CPU library of ONNX Runtime into the cache.
+# Sourced after common.sh: `onnxruntime_library` puts the CPU library of ONNX Runtime into the cache.
 # The library is taken out of the package on PyPI, and used only when its SHA-256 is the pinned one.
 
 ORT_VERSION=1.32.0
@@ -16,7 +16,7 @@ ORT_LIBRARY=$CACHE/onnxruntime-$ORT_VERSION/libonnxruntime.so
 
 onnxruntime_is_sound() { echo "$ORT_SHA256  $1" | sha256sum --check --status 2>/dev/null; }
 
-fetch_onnxruntime() {
+onnxruntime_library() {
   if [ -f "$ORT_LIBRARY" ] && onnxruntime_is_sound "$ORT_LIBRARY"; then return 0; fi
   need python3 "it fetches and unpacks ONNX Runtime (apt-get install python3 python3-pip)"
   local work
