@@ -65,6 +65,7 @@ async function submit(event) {
   show($("preview"), false);
   show($("running"));
   show($("empty"), false);
+  $("running").scrollIntoView({ block: "nearest" });
   announce(`Generating ${spec.prompt}`);
   try {
     const images = await job.run(spec, (news) => tell(spec.prompt, news), controller.signal);
