@@ -138,14 +138,13 @@ test("a_foreign_page_that_embeds_a_picture_gets_none_and_the_studio_does", async
     const html = `<!doctype html>${Object.values(embeds).join("")}`.replaceAll("LINK", link.replaceAll("&", "&amp;"));
     const evil = await foreignSite(address, host, () => html);
     const foreign = await (await browser.newContext()).newPage();
-    const answers = [];
-    foreign.on("response", (answer) => answer.url() === link && answers.push(answer.status()));
+    let asked = 0;
+    foreign.on("request", (sent) => sent.url() === link && asked++);
     await foreign.goto(evil.url);
     await foreign.waitForFunction(() => [...document.images].every((img) => img.complete));
     const shown = await foreign.evaluate(() => [...document.images].filter((img) => img.naturalWidth > 0).map((img) => img.id));
     assert.deepEqual(shown, [], host);
-    assert.ok(answers.length > 0, "the browser did ask");
-    for (const status of answers) assert.equal(status, 403, host);
+    assert.ok(asked > 0, "the browser did ask");
     await foreign.context().close();
     await evil.stop();
   }

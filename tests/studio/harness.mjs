@@ -19,11 +19,8 @@ function program() {
   return built.sort((a, b) => fs.statSync(b).mtimeMs - fs.statSync(a).mtimeMs)[0];
 }
 
-/** The demo model where it is, else the small random one of the goldens: the studio's behaviour needs no beauty. */
-function model() {
-  const demo = path.join(ROOT, "models/demo");
-  return fs.existsSync(path.join(demo, "unet")) ? demo : path.join(ROOT, "tests/goldens/engine/model");
-}
+/** The small random model of the goldens: the studio's behaviour needs no beauty. */
+const MODEL = path.join(ROOT, "tests/goldens/engine/model");
 
 /** Starts the service; `settings` are variables over the defaults. `stop()` ends it and removes its folder. */
 export async function serve(settings = {}) {
@@ -44,7 +41,7 @@ export async function serve(settings = {}) {
       SIGNET_SERVER__READY_FILE: ready,
       SIGNET_STATE__FILE: path.join(folder, "signet.sqlite"),
       SIGNET_STORAGE__FOLDER: path.join(folder, "objects"),
-      SIGNET_INFER__MODELS: JSON.stringify([model()]),
+      SIGNET_INFER__MODELS: JSON.stringify([MODEL]),
       ...settings,
     },
   });
@@ -78,8 +75,17 @@ export async function serve(settings = {}) {
   };
 }
 
-/** Settings without rate limits, for tests of other things. */
-export const NO_LIMITS = { SIGNET_LIMITS__ENABLED: "false" };
+/** Settings whose limits no test reaches, for tests of other things. */
+export const NO_LIMITS = {
+  ...Object.fromEntries(
+    ["ADDRESS", "TOKEN", "READS", "LINKS", "TOKEN_ENDPOINT"].flatMap((name) => [
+      [`SIGNET_LIMITS__${name}__PER_MINUTE`, "6000"],
+      [`SIGNET_LIMITS__${name}__BURST`, "1000"],
+    ]),
+  ),
+  SIGNET_LIMITS__USER_HOUR: "1000",
+  SIGNET_LIMITS__PENALTY_ARRIVALS: "1000",
+};
 
 export const launch = () =>
   chromium.launch({
@@ -138,5 +144,6 @@ export function request(url, headers = {}) {
 export async function foreignSite(address, host, html) {
   const server = http.createServer((_, answer) => answer.writeHead(200, { "content-type": "text/html" }).end(html()));
   await new Promise((done, failed) => server.once("error", failed).listen(0, address, done));
+  server.unref(); // a failed test must not keep the run alive
   return { url: `http://${host}:${server.address().port}`, stop: () => new Promise((done) => (server.closeAllConnections(), server.close(done))) };
 }

@@ -33,7 +33,12 @@ export function render(limits) {
   $("limits").replaceChildren(...limits.map(row));
   const fullest = limits.reduce((a, b) => (a && share(a) >= share(b) ? a : b), undefined);
   const shown = fullest && share(fullest) > 0.5 ? fullest : limits.find((limit) => limit.policy === "user-hour") ?? fullest;
-  if (!shown) return;
+  if (!shown) {
+    $("limits").replaceChildren(el("li", {}, "No limits apply to you here."));
+    $("usage-text").textContent = "No limits";
+    $("usage-open").setAttribute("aria-label", "No limits");
+    return;
+  }
   const text = bytes(shown.policy) ? `${size(shown.remaining)} left` : `${amount(shown, shown.remaining)} left${shown.policy === "user-hour" ? " this hour" : ""}`;
   $("usage-text").textContent = text;
   $("usage-fill").style.setProperty("--part", String(share(shown)));
