@@ -1,6 +1,28 @@
-//! Signet origin.
+//! Signet's origin: from a prompt to a stored picture and a signed link.
+//!
+//! A request walks [`routes`] → [`middleware`] → [`auth`] → [`generate`], which reserves from [`quota`], waits in
+//! [`schedule`] for [`infer`], writes through [`state`] and [`storage`], and has [`publish`] sign the link. [`deliver`]
+//! opens links where no edge does. [`startup`] puts it together; [`cli`] is the program.
+
+pub mod auth;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod deliver;
+pub mod edge_trust;
+pub mod error;
+pub mod generate;
+pub mod images;
 pub mod infer;
+pub mod middleware;
+pub mod operator;
+pub mod publish;
+pub mod quota;
+pub mod routes;
 pub mod schedule;
 pub mod secret;
+pub mod startup;
+pub mod state;
 pub mod storage;
 pub mod studio;
+pub mod telemetry;

@@ -1,1 +1,5 @@
-fn main() {}
+//! The program `signet`.
+
+fn main() -> std::process::ExitCode {
+    origin::cli::main()
+}

@@ -1,0 +1,91 @@
+//! The caller of a route, with the scope the route demands in its type.
+
+use std::future::{Ready, ready};
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use actix_web::http::{Method, header};
+use actix_web::{FromRequest, HttpRequest, dev::Payload, web};
+
+use super::session::{self, Sessions};
+use super::{Scope, Scopes};
+use crate::error::ApiError;
+use crate::startup::App;
+
+/// Whoever a verified token or session speaks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// The user whose pictures and quotas it is about.
+    pub user_id: Arc<str>,
+    /// The client, or `studio` for a session.
+    pub client_id: Arc<str>,
+    /// The token's id, or the session's: what the limit `token` counts by.
+    pub jti: Arc<str>,
+    /// What it may do.
+    pub scopes: Scopes,
+}
+
+impl Caller {
+    fn of(request: &HttpRequest) -> Result<Self, ApiError> {
+        let app = request.app_data::<web::Data<App>>().ok_or_else(|| ApiError::Internal("no app data".into()))?;
+        match request.headers().get(header::AUTHORIZATION) {
+            Some(value) => {
+                let now = app.clock.seconds();
+                let claims = bearer(value)
+                    .and_then(|token| app.tokens.verify(token, now).ok())
+                    .ok_or(ApiError::Unauthorized)?;
+                Ok(Self {
+                    user_id: claims.sub.as_str().into(),
+                    client_id: claims.client_id.as_str().into(),
+                    jti: claims.jti.as_str().into(),
+                    scopes: Scopes::parse(&claims.scope).map_err(|_| ApiError::Unauthorized)?,
+                })
+            }
+            // A cookie never counts beside `Authorization`, valid or not.
+            None => Self::of_session(request, app, &app.sessions),
+        }
+    }
+
+    fn of_session(request: &HttpRequest, app: &App, sessions: &Sessions) -> Result<Self, ApiError> {
+        let caller = session::read(request, sessions, app.clock.seconds()).ok_or(ApiError::Unauthorized)?;
+        let safe = matches!(*request.method(), Method::GET | Method::HEAD);
+        if !safe && !session::is_same_origin(request, &app.settings.server.origins()) {
+            return Err(ApiError::CrossSite);
+        }
+        Ok(caller)
+    }
+}
+
+fn bearer(value: &header::HeaderValue) -> Option<&str> {
+    let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim_start_matches(' '))
+}
+
+/// A caller with the scope `S`. A handler that takes none of these gets no caller at all.
+#[derive(Clone, Debug)]
+pub struct Authorized<S: Scope> {
+    caller: Caller,
+    scope: PhantomData<S>,
+}
+
+impl<S: Scope> std::ops::Deref for Authorized<S> {
+    type Target = Caller;
+    fn deref(&self) -> &Caller {
+        &self.caller
+    }
+}
+
+impl<S: Scope> FromRequest for Authorized<S> {
+    type Error = ApiError;
+    type Future = Ready<Result<Self, ApiError>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        ready(Caller::of(request).and_then(|caller| {
+            if caller.scopes.has(S::NAME) {
+                Ok(Self { caller, scope: PhantomData })
+            } else {
+                Err(ApiError::Scope(S::NAME))
+            }
+        }))
+    }
+}

@@ -1,0 +1,17 @@
+//! Who is asking: OAuth clients, short-lived tokens, browser sessions, and scopes that routes demand by type.
+//!
+//! `POST /oauth/token` ([`token_endpoint`]) checks a client's secret and has [`tokens`] sign an access token. A route
+//! names its scope in its handler's arguments as [`caller::Authorized`]; without one it gets no caller.
+
+pub mod caller;
+pub mod clients;
+pub mod scope;
+pub mod session;
+pub mod settings;
+pub mod signin;
+pub mod token_endpoint;
+pub mod tokens;
+
+pub use caller::{Authorized, Caller};
+pub use scope::{Scope, Scopes};
+pub use settings::AuthSettings;

@@ -1,0 +1,107 @@
+//! `signet client …` and `signet user …`.
+
+use clap::Subcommand;
+
+use crate::auth::clients::{add, is_user_id};
+use crate::auth::Scopes;
+use crate::clock::{Clock, rfc3339};
+use crate::startup::StartError;
+use crate::state::State;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ClientCommand {
+    /// Registers a client and shows its secret, once.
+    Add {
+        /// A name for people.
+        #[arg(long, default_value = "")]
+        name: String,
+        /// The user it belongs to; by default one of its own.
+        #[arg(long)]
+        user: Option<String>,
+        /// Space-separated scopes it may ask for; by default all but `admin`.
+        #[arg(long)]
+        scopes: Option<String>,
+        /// Prints one JSON object.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Lists clients.
+    List,
+    /// Gives a client no more tokens.
+    Disable {
+        /// Its id.
+        id: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum UserCommand {
+    /// Opens nothing of theirs and makes nothing for them.
+    Suspend {
+        /// The user's id.
+        id: String,
+    },
+    /// Lets them in again.
+    Resume {
+        /// The user's id.
+        id: String,
+    },
+    /// Refuses every link to their pictures that was signed so far.
+    RevokeLinks {
+        /// The user's id.
+        id: String,
+    },
+}
+
+pub(super) async fn client(command: ClientCommand, state: State, clock: &Clock) -> Result<(), StartError> {
+    match command {
+        ClientCommand::Add { name, user, scopes, json } => {
+            let scopes = match scopes.as_deref() {
+                None => Scopes::USER,
+                Some(text) => Scopes::parse(text).map_err(|scope| format!("no scope is called {scope:?}"))?,
+            };
+            if let Some(user) = user.as_deref().filter(|user| !is_user_id(user)) {
+                return Err(format!("{user:?} is no user id: 1 to 64 of A-Z a-z 0-9 _ -").into());
+            }
+            let new = add(&state, &name, user.as_deref(), scopes, clock.seconds()).await?;
+            let secret = new.secret.expose();
+            if json {
+                println!(
+                    "{}",
+                    serde_json::json!({ "client_id": new.id, "client_secret": secret, "user_id": new.user_id, "scopes": scopes.to_string() })
+                );
+            } else {
+                println!("client_id      {}\nclient_secret  {secret}\nuser           {}\nscopes         {scopes}", new.id, new.user_id);
+                eprintln!("The secret is kept as a hash and cannot be shown again.");
+            }
+        }
+        ClientCommand::List => {
+            for row in state.clients().await? {
+                let state = if row.disabled { "disabled" } else { "active" };
+                println!("{}  {state}  {}  {}  {}  {}", row.id, rfc3339(row.created), row.user_id, row.scopes, row.name);
+            }
+        }
+        ClientCommand::Disable { id } => {
+            if !state.disable_client(&id).await? {
+                return Err(format!("there is no client {id:?}").into());
+            }
+        }
+    }
+    Ok(())
+}
+
+pub(super) async fn user(command: UserCommand, state: State) -> Result<(), StartError> {
+    let (UserCommand::Suspend { id } | UserCommand::Resume { id } | UserCommand::RevokeLinks { id }) = &command;
+    if !is_user_id(id) {
+        return Err(format!("{id:?} is no user id").into());
+    }
+    match &command {
+        UserCommand::Suspend { id } => state.suspend_user(id, true).await?,
+        UserCommand::Resume { id } => state.suspend_user(id, false).await?,
+        UserCommand::RevokeLinks { id } => {
+            let epoch = state.revoke_links(id).await?;
+            println!("links signed before now are refused (epoch {epoch})");
+        }
+    }
+    Ok(())
+}

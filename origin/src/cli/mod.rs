@@ -1,0 +1,129 @@
+//! The program's commands.
+
+mod clients;
+mod configuration;
+mod links;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::clock::Clock;
+use crate::config::{self, Settings};
+use crate::infer;
+use crate::secret::Secret;
+use crate::startup::{self, StartError};
+use crate::state::State;
+
+/// A configuration that cannot work (sysexits.h: `EX_USAGE`).
+const BAD_CONFIGURATION: u8 = 64;
+
+/// Signet: the hardened path from a prompt to a picture that only a signed link opens.
+#[derive(Debug, Parser)]
+#[command(name = "signet", version)]
+struct Cli {
+    /// The configuration file; without it `signet.toml` in the working directory, when there is one.
+    #[arg(long, global = true)]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs the service.
+    Serve,
+    /// Makes one picture in this process, without server, state or keys.
+    Generate {
+        /// What to show.
+        prompt: String,
+        /// The file to write; its ending picks the format.
+        #[arg(short)]
+        output: PathBuf,
+        /// Same seed, same picture.
+        #[arg(long)]
+        seed: Option<u64>,
+        /// Steps; the model's default without it.
+        #[arg(long)]
+        steps: Option<usize>,
+    },
+    /// Signs and judges links.
+    #[command(subcommand)]
+    Link(links::LinkCommand),
+    /// Makes and lists keyrings.
+    #[command(subcommand)]
+    Keys(links::KeysCommand),
+    /// Registers OAuth clients.
+    #[command(subcommand)]
+    Client(clients::ClientCommand),
+    /// Decides about users.
+    #[command(subcommand)]
+    User(clients::UserCommand),
+    /// Checks or shows the configuration.
+    #[command(subcommand)]
+    Config(configuration::ConfigCommand),
+}
+
+/// Runs the program.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    if let Command::Config(configuration::ConfigCommand::Default) = cli.command {
+        print!("{}", configuration::default_file());
+        return ExitCode::SUCCESS;
+    }
+    let settings = match load(cli.config.as_deref()) {
+        Ok(settings) => settings,
+        Err(error) => {
+            eprintln!("error: {error}");
+            return ExitCode::from(BAD_CONFIGURATION);
+        }
+    };
+    settings.telemetry.start();
+    match run(cli.command, settings) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn load(file: Option<&Path>) -> Result<Settings, config::ConfigError> {
+    let usual = Path::new("signet.toml");
+    let file = file.or_else(|| usual.exists().then_some(usual));
+    // Variables that are not UTF-8 are not ours.
+    let variables = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    config::load(file, variables)
+}
+
+fn run(command: Command, settings: Settings) -> Result<ExitCode, StartError> {
+    let clock = Clock::System;
+    match command {
+        Command::Serve => actix_web::rt::System::new().block_on(startup::serve(settings, clock))?,
+        Command::Generate { prompt, output, seed, steps } => {
+            let request = infer::CliRequest { prompt: &prompt, seed, steps, model: "" };
+            infer::cli_generate(&settings.infer, &request, &output, &mut |event| eprintln!("step {} of {}", event.step, event.steps))?;
+        }
+        Command::Link(command) => return links::link(command, &settings, &clock),
+        Command::Keys(command) => links::keys(command, &settings)?,
+        Command::Client(command) => block_on(clients::client(command, open_state(&settings)?, &clock))?,
+        Command::User(command) => block_on(clients::user(command, open_state(&settings)?))?,
+        Command::Config(_) => println!("the configuration is good"),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn open_state(settings: &Settings) -> Result<State, StartError> {
+    Ok(State::open(&settings.state.file)?)
+}
+
+fn block_on(work: impl Future<Output = Result<(), StartError>>) -> Result<(), StartError> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
+}
+
+/// A keyring of one fresh key.
+pub fn new_keyring(kid: &str) -> Secret {
+    use base64::{Engine, engine::general_purpose::STANDARD};
+    Secret::new(format!("{kid}:{}", STANDARD.encode(rand::random::<[u8; 32]>())))
+}

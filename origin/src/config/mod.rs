@@ -1,0 +1,75 @@
+//! `signet.toml`: one section a module, each beside the module it configures. Every value can be overridden by
+//! `SIGNET_SECTION__KEY`; secrets come from the environment or a file named in it, never from the file itself.
+
+mod load;
+mod server;
+
+use serde::{Deserialize, Serialize};
+
+pub use load::{ConfigError, load};
+pub use server::{ImagesSettings, ServerSettings};
+
+use crate::auth::AuthSettings;
+use crate::edge_trust::EdgeSettings;
+use crate::quota::LimitSettings;
+use crate::state::StateSettings;
+use crate::storage::StorageSettings;
+use crate::telemetry::TelemetrySettings;
+
+/// The whole configuration.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// Listeners and host names.
+    pub server: ServerSettings,
+    /// The images host and its links.
+    pub images: ImagesSettings,
+    /// Whether an edge stands in front.
+    pub edge: EdgeSettings,
+    /// Tokens and sessions.
+    pub auth: AuthSettings,
+    /// Rates and quotas.
+    pub limits: LimitSettings,
+    /// Where pictures lie.
+    pub storage: StorageSettings,
+    /// What must survive a restart.
+    pub state: StateSettings,
+    /// Models and what they run on.
+    pub infer: crate::infer::Settings,
+    /// The queue in front of the engine.
+    pub queue: crate::schedule::Settings,
+    /// Logs.
+    pub telemetry: TelemetrySettings,
+}
+
+impl Settings {
+    /// # Errors
+    /// A sentence that names the first setting that cannot work.
+    pub fn validate(&self) -> Result<(), String> {
+        self.server.validate()?;
+        self.images.validate()?;
+        self.auth.validate()?;
+        self.limits.validate()?;
+        if self.queue.depth < 64 {
+            return Err(format!("queue.depth is {}; at least 64 jobs must fit", self.queue.depth));
+        }
+        if self.queue.longest_wait_seconds == 0 {
+            return Err("queue.longest_wait_seconds is 0".into());
+        }
+        self.telemetry.validate()?;
+        self.storage.validate().map_err(|error| error.to_string())?;
+        if !self.limits.enabled && !self.server.bind.ip().is_loopback() {
+            return Err("limits.enabled is false and server.bind is no loopback address: that is for benchmarks only".into());
+        }
+        let api = self.server.url();
+        let images = self.images.url();
+        let host = |url: &str| server::host_of(url).to_owned();
+        if host(&api) == host(&images) && !server::is_loopback_host(&host(&api)) {
+            return Err(format!("server.url and images.url share the host {}; pictures need a host of their own", host(&api)));
+        }
+        if self.edge.require && self.edge.keys.is_none() && self.edge.keys_file.is_none() {
+            return Err("edge.require is set and there are no edge keys (SIGNET_EDGE__KEYS or edge.keys_file)".into());
+        }
+        Ok(())
+    }
+}

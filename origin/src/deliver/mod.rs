@@ -1,0 +1,121 @@
+//! The embedded images listener: the edge's walk of a link, by the same shared code, over this service's own store.
+
+use std::net::IpAddr;
+
+use actix_web::http::{Method, StatusCode, header};
+use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, web};
+use futures_util::StreamExt;
+use shared::image_headers::{self, ALWAYS};
+use shared::link::{LinkError, PermittedLink, UnverifiedLink, check_method};
+use shared::problem;
+use shared::range::{Bytes, Conditions, select};
+use shared::referer::FetchHeaders;
+
+use crate::error::{ApiError, answer};
+use crate::startup::App;
+use crate::storage::{ByteRange, ObjectInfo, StoreError};
+
+/// Every request of the images listener.
+pub async fn serve(request: HttpRequest, app: web::Data<App>) -> Result<HttpResponse, ApiError> {
+    let peer = request.peer_addr().map(|peer| peer.ip().to_canonical());
+    let link = match permit(&request, &app, peer) {
+        Ok(link) => link,
+        Err(error) => {
+            app.metrics.links.with_label_values(&[error.problem().code, "unknown"]).inc();
+            return Ok(answer(error.problem()));
+        }
+    };
+    if let Some(peer) = peer {
+        app.limits.link(peer, app.clock.nanos())?;
+    }
+    if let Err(error) = revoked(&app, &link).await? {
+        app.metrics.links.with_label_values(&[error.problem().code, link.kid()]).inc();
+        return Ok(answer(error.problem()));
+    }
+    app.metrics.links.with_label_values(&["ok", link.kid()]).inc();
+    object(&request, &app, &link).await
+}
+
+fn permit(request: &HttpRequest, app: &App, peer: Option<IpAddr>) -> Result<PermittedLink, LinkError> {
+    check_method(request.method().as_str())?;
+    let text = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok());
+    let headers = FetchHeaders {
+        referer: text("referer"),
+        site: text("sec-fetch-site"),
+        mode: text("sec-fetch-mode"),
+        dest: text("sec-fetch-dest"),
+    };
+    let target = request.uri().path_and_query().map_or("", |target| target.as_str());
+    UnverifiedLink::parse(target)?
+        .verify(&app.publisher.ring, app.clock.seconds(), peer)?
+        .permit(&app.referers, &headers)
+}
+
+/// The state itself is at hand here, so there is no snapshot that could be old.
+async fn revoked(app: &App, link: &PermittedLink) -> Result<Result<(), LinkError>, ApiError> {
+    let Some(owner) = link.key().owner() else { return Ok(Ok(())) };
+    let user = app.state.user(owner).await?;
+    Ok(if user.suspended || link.epoch() < user.link_epoch { Err(LinkError::Revoked) } else { Ok(()) })
+}
+
+/// The object under the link's key, or under the one it moved to.
+async fn find(app: &App, link: &PermittedLink) -> Result<ObjectInfo, StoreError> {
+    match app.store.head(link.key()).await {
+        Err(StoreError::NotFound) => match link.key().counterpart() {
+            Some(other) => app.store.head(&other).await,
+            None => Err(StoreError::NotFound),
+        },
+        found => found,
+    }
+}
+
+async fn object(request: &HttpRequest, app: &App, link: &PermittedLink) -> Result<HttpResponse, ApiError> {
+    let info = find(app, link).await?;
+    let text = |name: header::HeaderName| request.headers().get(name).and_then(|value| value.to_str().ok());
+    let is_head = request.method() == Method::HEAD;
+    let conditions = Conditions {
+        if_none_match: text(header::IF_NONE_MATCH),
+        if_range: text(header::IF_RANGE),
+        range: text(header::RANGE).filter(|_| !is_head),
+    };
+    let chosen = select(&conditions, &info.etag, info.size);
+    let mut response = headers(app, link, &info);
+    let range = match chosen {
+        Bytes::NotModified => return Ok(response.status(StatusCode::NOT_MODIFIED).finish()),
+        Bytes::Unsatisfiable => {
+            let mut refused = answer(problem::RANGE_NOT_SATISFIABLE);
+            if let Ok(value) = format!("bytes */{}", info.size).parse() {
+                refused.headers_mut().insert(header::CONTENT_RANGE, value);
+            }
+            return Ok(refused);
+        }
+        Bytes::Part { first, last } => {
+            response.status(StatusCode::PARTIAL_CONTENT);
+            response.insert_header((header::CONTENT_RANGE, image_headers::content_range(first, last, info.size)));
+            Some(ByteRange::Between(first, last))
+        }
+        Bytes::Whole => None,
+    };
+    response.content_type(info.content_type());
+    if is_head {
+        return Ok(response.no_chunking(info.size).finish());
+    }
+    let object = app.store.get(&info.key, range).await?;
+    let length = object.span.1;
+    let body = object.body.map(|part| part.map_err(ApiError::from));
+    Ok(response.no_chunking(length).streaming(body))
+}
+
+fn headers(app: &App, link: &PermittedLink, info: &ObjectInfo) -> HttpResponseBuilder {
+    let mut response = HttpResponse::Ok();
+    for header in ALWAYS {
+        response.insert_header(header);
+    }
+    response.insert_header((header::CACHE_CONTROL, image_headers::cache_control(link, app.clock.seconds())));
+    response.insert_header(("cross-origin-resource-policy", app.resource_policy));
+    response.insert_header((header::ETAG, info.etag.clone()));
+    if let Some(disposition) = image_headers::content_disposition(link) {
+        response.insert_header((header::CONTENT_DISPOSITION, disposition));
+    }
+    response
+}

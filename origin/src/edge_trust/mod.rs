@@ -1,0 +1,124 @@
+//! Whether a request came through our edge, and which client is behind it.
+//!
+//! Told to trust only its edge, the origin answers nobody else, and believes the client's address from the header that
+//! the edge signed. Standing alone it takes the peer's address, or one configured header of the proxy in front.
+
+mod nonces;
+
+use std::future::{Ready, ready};
+use std::net::IpAddr;
+
+use actix_web::dev::{Payload, ServiceRequest};
+use actix_web::{FromRequest, HttpMessage, HttpRequest, web};
+use serde::{Deserialize, Serialize};
+use shared::edge_auth::{self, HEADERS, Message};
+use shared::{client_ip, problem};
+
+use crate::error::ApiError;
+use crate::secret::Secret;
+use crate::startup::App;
+
+pub use nonces::Nonces;
+
+/// The section `edge`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EdgeSettings {
+    /// Whether only the edge may speak to the public listener.
+    pub require: bool,
+    /// The keyring `kid:key,…` by which edge requests are signed: from the environment only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keys: Option<Secret>,
+    /// A file that holds the keyring, instead of `keys`.
+    pub keys_file: Option<std::path::PathBuf>,
+    /// Without an edge: the header in which the proxy in front writes the client's address, overwriting what came.
+    /// Empty: the connection's own address counts.
+    pub client_address_header: String,
+}
+
+/// The client's address, as far as anybody trustworthy told it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClientAddress(pub IpAddr);
+
+impl FromRequest for ClientAddress {
+    type Error = ApiError;
+    type Future = Ready<Result<Self, ApiError>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let found = request.extensions().get::<Self>().copied();
+        ready(found.ok_or_else(|| ApiError::Internal("no client address".into())))
+    }
+}
+
+/// Decides who the client is and remembers it with the request.
+///
+/// # Errors
+/// `edge_only` for whoever did not come through the edge when it is required.
+pub fn admit(request: &ServiceRequest) -> Result<(), ApiError> {
+    let app = request.app_data::<web::Data<App>>().ok_or_else(|| ApiError::Internal("no app data".into()))?;
+    let address = match &app.edge_keys {
+        Some(keys) => verify(request, keys, app)?,
+        None => stand_alone(request, &app.settings.edge.client_address_header)?,
+    };
+    request.extensions_mut().insert(ClientAddress(address.to_canonical()));
+    Ok(())
+}
+
+fn stand_alone(request: &ServiceRequest, header: &str) -> Result<IpAddr, ApiError> {
+    if header.is_empty() {
+        return request.peer_addr().map(|peer| peer.ip()).ok_or_else(|| ApiError::Internal("no peer address".into()));
+    }
+    single(request, header)
+        .ok()
+        .flatten()
+        .and_then(client_ip::parse)
+        .ok_or_else(|| ApiError::Invalid("the proxy in front does not tell the client's address".into()))
+}
+
+/// The one value of a header; `Err` when it stands twice or is no text.
+fn single<'a>(request: &'a ServiceRequest, name: &str) -> Result<Option<&'a str>, ()> {
+    let mut values = request.headers().get_all(name);
+    match (values.next(), values.next()) {
+        (None, _) => Ok(None),
+        (Some(value), None) => value.to_str().map(Some).map_err(|_| ()),
+        (Some(_), Some(_)) => Err(()),
+    }
+}
+
+fn verify(request: &ServiceRequest, keys: &shared::keyring::Keyring, app: &App) -> Result<IpAddr, ApiError> {
+    let refused = || ApiError::Problem(problem::EDGE_ONLY);
+    let mut headers = [None; HEADERS.len()];
+    for (slot, name) in headers.iter_mut().zip(HEADERS) {
+        *slot = single(request, name).map_err(|()| refused())?;
+    }
+    let authority = single(request, "host").map_err(|()| refused())?.unwrap_or("").to_ascii_lowercase();
+    let target = request.uri();
+    let message = Message {
+        method: request.method().as_str(),
+        authority: &authority,
+        path: target.path(),
+        query: target.query(),
+        headers,
+    };
+    let input = single(request, "signature-input").ok().flatten().ok_or_else(refused)?;
+    let signature = single(request, "signature").ok().flatten().ok_or_else(refused)?;
+    let now = app.clock.seconds();
+    let accepted = edge_auth::verify(keys, &message, input, signature, now).map_err(|error| {
+        tracing::warn!(%error, "a request did not come through the edge");
+        refused()
+    })?;
+    if !app.nonces.is_first(accepted.nonce) {
+        tracing::warn!("an edge request was replayed");
+        return Err(refused());
+    }
+    let [.., client, _, _] = headers;
+    client.and_then(client_ip::parse).ok_or_else(refused)
+}
+
+/// Whether a body is the one the edge signed; `None` in the request means none was signed.
+pub fn digest_matches(request: &HttpRequest, body: &[u8]) -> bool {
+    match request.headers().get("content-digest") {
+        Some(value) => value.to_str().is_ok_and(|value| value == edge_auth::content_digest(body)),
+        None => body.is_empty() || body.len() > edge_auth::DIGEST_UP_TO,
+    }
+}

@@ -1,0 +1,200 @@
+//! From what went wrong to what the client is told: one match, a stable code, nothing of the inside.
+
+use actix_web::http::{StatusCode, header};
+use actix_web::{HttpResponse, HttpResponseBuilder, ResponseError};
+use shared::problem::{self, Problem};
+
+use crate::infer::InferError;
+use crate::quota::Refusal;
+use crate::schedule::JobError;
+use crate::state::StateError;
+use crate::storage::StoreError;
+
+/// An answer that is not what was asked for.
+#[derive(Debug)]
+pub enum ApiError {
+    /// A problem known to both sides.
+    Problem(Problem),
+    /// A field of the request is wrong: what about it, without its value.
+    Invalid(String),
+    /// No token, or one that does not count.
+    Unauthorized,
+    /// A token without the scope that the route demands.
+    Scope(&'static str),
+    /// A session's unsafe request that did not come from the studio's own page.
+    CrossSite,
+    /// The user was suspended.
+    Suspended,
+    /// A limit refused.
+    Limited(Refusal),
+    /// The user's stored bytes would pass the quota.
+    StorageQuota {
+        /// Bytes the user may store.
+        limit: u64,
+        /// Bytes in use.
+        used: u64,
+    },
+    /// The queue is full, or its wait too long: try again after so many seconds.
+    Busy(u64),
+    /// The job was cancelled.
+    Cancelled,
+    /// The state failed.
+    State(StateError),
+    /// The store failed.
+    Store(StoreError),
+    /// The engine failed.
+    Infer(InferError),
+    /// A defect: the text goes to the log.
+    Internal(String),
+}
+
+const fn own(status: u16, code: &'static str, title: &'static str) -> Problem {
+    Problem { status, code, title }
+}
+
+impl ApiError {
+    /// Status, code and title.
+    pub fn problem(&self) -> Problem {
+        match self {
+            Self::Problem(problem) => *problem,
+            Self::Invalid(_) => own(400, "invalid_request", "The request is not valid."),
+            Self::Unauthorized => own(401, "unauthorized", "A valid access token is needed."),
+            Self::Scope(_) => own(403, "insufficient_scope", "The token does not have the scope for this."),
+            Self::CrossSite => own(403, "cross_site", "This request must come from the studio's own page."),
+            Self::Suspended => own(403, "suspended", "This account is suspended."),
+            Self::Limited(_) => problem::RATE_LIMITED,
+            Self::StorageQuota { .. } => own(429, "storage_quota", "The storage quota is used up; delete pictures first."),
+            Self::Busy(_) => own(503, "busy", "Too many jobs are waiting."),
+            Self::Cancelled => own(409, "cancelled", "The job was cancelled."),
+            Self::State(StateError::Full) => own(507, "state_full", "The service has no room left."),
+            Self::State(_) => own(503, "state_unavailable", "The service cannot record the request."),
+            Self::Store(StoreError::Full(_)) => own(507, "store_full", "The image store has no room left."),
+            Self::Store(StoreError::NotFound) => problem::NOT_FOUND,
+            Self::Store(_) => problem::STORE_UNAVAILABLE,
+            Self::Infer(InferError::UnknownModel(_)) => own(404, "unknown_model", "No such model is loaded."),
+            Self::Infer(InferError::BadSpec { .. }) => own(400, "invalid_request", "The request is not valid."),
+            Self::Infer(InferError::Cancelled) => own(409, "cancelled", "The job was cancelled."),
+            Self::Infer(_) => own(500, "generation_failed", "The picture could not be made; nothing was charged."),
+            Self::Internal(_) => own(500, "internal", "Something went wrong here; it was logged."),
+        }
+    }
+
+    /// What may be told beyond the title: never anything from inside.
+    fn detail(&self) -> Option<String> {
+        match self {
+            Self::Invalid(text) => Some(text.clone()),
+            Self::Infer(error @ InferError::BadSpec { .. }) => Some(error.to_string()),
+            Self::Scope(scope) => Some(format!("scope {scope} is needed")),
+            Self::Limited(refusal) => Some(format!("limit {}", refusal.policy)),
+            Self::StorageQuota { limit, used } => Some(format!("{used} of {limit} bytes are used")),
+            _ => None,
+        }
+    }
+
+    /// The one place where a failure is logged: what the client is not told.
+    fn log(&self) {
+        match self {
+            Self::State(error) => tracing::error!(code = error.code(), %error, "state failed"),
+            Self::Store(error) if *error != StoreError::NotFound => tracing::error!(code = error.code(), %error, "store failed"),
+            Self::Infer(error) if !error.is_callers_fault() && !matches!(error, InferError::Cancelled) => {
+                tracing::error!(code = error.code(), %error, "generation failed");
+            }
+            Self::Internal(error) => tracing::error!(%error, "defect"),
+            _ => {}
+        }
+    }
+
+    fn add_headers(&self, answer: &mut HttpResponseBuilder) {
+        answer.insert_header((header::CACHE_CONTROL, "no-store"));
+        match self {
+            Self::Unauthorized => {
+                answer.insert_header((header::WWW_AUTHENTICATE, "Bearer realm=\"signet\", error=\"invalid_token\""));
+            }
+            Self::Scope(scope) => {
+                answer.insert_header((
+                    header::WWW_AUTHENTICATE,
+                    format!("Bearer realm=\"signet\", error=\"insufficient_scope\", scope=\"{scope}\""),
+                ));
+            }
+            Self::Limited(refusal) => {
+                for (name, value) in refusal.headers() {
+                    answer.insert_header((name, value));
+                }
+            }
+            Self::Busy(seconds) => {
+                answer.insert_header((header::RETRY_AFTER, seconds.to_string()));
+            }
+            Self::State(_) | Self::Store(_) => {
+                answer.insert_header((header::RETRY_AFTER, "5"));
+            }
+            Self::Problem(problem) if *problem == problem::METHOD_NOT_ALLOWED => {
+                answer.insert_header((header::ALLOW, "GET, HEAD"));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// A problem answer with nothing but the problem.
+pub fn answer(problem: Problem) -> HttpResponse {
+    ApiError::Problem(problem).error_response()
+}
+
+impl std::fmt::Display for ApiError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.problem().code)
+    }
+}
+
+impl std::error::Error for ApiError {}
+
+impl ResponseError for ApiError {
+    fn status_code(&self) -> StatusCode {
+        StatusCode::from_u16(self.problem().status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        self.log();
+        let mut answer = HttpResponse::build(self.status_code());
+        self.add_headers(&mut answer);
+        answer.content_type(problem::MEDIA_TYPE);
+        answer.body(problem::problem_json(self.problem(), self.detail().as_deref(), None))
+    }
+}
+
+impl From<StateError> for ApiError {
+    fn from(error: StateError) -> Self {
+        match error {
+            StateError::OverQuota { limit, used } => Self::StorageQuota { limit, used },
+            error => Self::State(error),
+        }
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl From<InferError> for ApiError {
+    fn from(error: InferError) -> Self {
+        Self::Infer(error)
+    }
+}
+
+impl From<JobError> for ApiError {
+    fn from(error: JobError) -> Self {
+        match error {
+            JobError::Cancelled => Self::Cancelled,
+            JobError::Deadline | JobError::Stopped => Self::Busy(5),
+            JobError::Infer(error) => Self::Infer(error),
+        }
+    }
+}
+
+impl From<Refusal> for ApiError {
+    fn from(refusal: Refusal) -> Self {
+        Self::Limited(refusal)
+    }
+}

@@ -1,0 +1,133 @@
+//! What a client may ask for, field by field.
+
+use actix_web::{HttpMessage, HttpRequest};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use crate::error::ApiError;
+use crate::infer::{Format, ImageSpec};
+use crate::startup::App;
+
+/// Body of `POST /api/generate`. What is left out takes the model's default; the seed, a random one.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GenerateBody {
+    prompt: String,
+    #[serde(default)]
+    negative_prompt: Option<String>,
+    #[serde(default)]
+    width: Option<usize>,
+    #[serde(default)]
+    height: Option<usize>,
+    #[serde(default)]
+    steps: Option<usize>,
+    #[serde(default)]
+    guidance_scale: Option<f32>,
+    #[serde(default)]
+    seed: Option<u64>,
+    #[serde(default)]
+    n: Option<usize>,
+    #[serde(default)]
+    model: Option<String>,
+    #[serde(default)]
+    format: Option<String>,
+}
+
+/// A request that the model can carry out.
+#[derive(Debug)]
+pub struct JobSpec {
+    /// What to make.
+    pub spec: ImageSpec,
+    /// How to encode it.
+    pub format: Format,
+}
+
+/// Largest seed: JavaScript clients can write no larger number exactly.
+const MAX_SEED: u64 = (1 << 53) - 1;
+
+/// Reads a JSON body. The error names field and reason, never a value.
+///
+/// # Errors
+/// `invalid_request`.
+pub fn read_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
+    serde_json::from_slice(body).map_err(|error| {
+        let text = error.to_string();
+        // serde names unknown and missing fields in back quotes, and quotes strings of the body; the latter stay here.
+        let told = if text.starts_with("unknown field") || text.starts_with("missing field") || text.starts_with("duplicate field") {
+            text.split(" at line").next().unwrap_or("").to_owned()
+        } else {
+            format!("the body is not the JSON that is expected here (line {}, column {})", error.line(), error.column())
+        };
+        ApiError::Invalid(told)
+    })
+}
+
+/// Validates every field against the model.
+///
+/// # Errors
+/// `invalid_request` naming the field, `unknown_model`.
+pub(super) fn read(request: &HttpRequest, body: &[u8], app: &App) -> Result<JobSpec, ApiError> {
+    let is_json = request.content_type().eq_ignore_ascii_case("application/json");
+    if !is_json {
+        return Err(ApiError::Invalid("the body must be application/json".into()));
+    }
+    if !crate::edge_trust::digest_matches(request, body) && app.edge_keys.is_some() {
+        return Err(ApiError::Problem(shared::problem::EDGE_ONLY));
+    }
+    let body: GenerateBody = read_json(body)?;
+    if body.prompt.trim().is_empty() {
+        return Err(ApiError::Invalid("prompt is empty".into()));
+    }
+    if body.prompt.contains('\0') {
+        return Err(ApiError::Invalid("prompt holds a NUL character".into()));
+    }
+    let seed = body.seed.unwrap_or_else(|| rand::random::<u64>() & 0xffff_ffff);
+    if seed > MAX_SEED {
+        return Err(ApiError::Invalid(format!("seed must be 0 to {MAX_SEED}")));
+    }
+    let format = match body.format.as_deref() {
+        None => Format::Png,
+        Some(name) => Format::parse(name).ok_or_else(|| ApiError::Invalid("format must be png, webp or jpeg".into()))?,
+    };
+    let model = app.engine.model(body.model.as_deref().unwrap_or(""))?;
+    let base = model.spec(&body.prompt, seed);
+    let spec = ImageSpec {
+        negative_prompt: body.negative_prompt.unwrap_or_default(),
+        width: body.width.unwrap_or(base.width),
+        height: body.height.unwrap_or(base.height),
+        steps: body.steps.unwrap_or(base.steps),
+        guidance_scale: body.guidance_scale.unwrap_or(base.guidance_scale),
+        n: body.n.unwrap_or(1),
+        ..base
+    };
+    model.validate(&spec)?;
+    Ok(JobSpec { spec, format })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn told(body: &str) -> String {
+        match read_json::<GenerateBody>(body.as_bytes()) {
+            Err(ApiError::Invalid(text)) => text,
+            other => panic!("{:?}", other.map(|_| ()).map_err(|error| error.to_string())),
+        }
+    }
+
+    #[test]
+    fn unknown_fields_are_named_and_values_are_not() {
+        assert!(told(r#"{"prompt":"x","stepz":3}"#).contains("stepz"));
+        assert!(told("{}").contains("prompt"));
+        assert!(!told(r#"{"prompt":"x","width":"secret words"}"#).contains("secret"));
+        assert!(!told(r#"{"prompt":"secret words"#).contains("secret"));
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bodies_never_panic(body in ".{0,80}|\\{\"prompt\":\"x\",\"[a-z_]{1,8}\":[0-9a-z\"\\[\\]{}.-]{0,12}\\}") {
+            let _ = read_json::<GenerateBody>(body.as_bytes());
+        }
+    }
+}

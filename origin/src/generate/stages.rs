@@ -1,0 +1,202 @@
+//! The stages of a generation.
+
+use actix_web::{HttpMessage, HttpRequest, web};
+use bytes::Bytes;
+use serde::Serialize;
+use shared::object_key::ObjectKey;
+
+use super::KEEP_RESULTS_SECONDS;
+use super::request::JobSpec;
+use crate::auth::Caller;
+use crate::edge_trust::ClientAddress;
+use crate::error::ApiError;
+use crate::images::{ImageAnswer, image_answer, remove_object};
+use crate::infer::{Format, Pixels, encode as encode_one};
+use crate::publish::LinkWish;
+use crate::schedule::{Done, JobSpec as Wanted};
+use crate::startup::App;
+use crate::state::images::ImageRow;
+use crate::telemetry::{GenerationLine, RequestId};
+
+/// Pictures in a file format, and how long they took.
+#[derive(Debug)]
+pub(super) struct EncodedImages {
+    pictures: Vec<(Pixels, Bytes)>,
+    format: Format,
+    queue_ms: u64,
+    run_ms: u64,
+}
+
+/// Pictures whose objects are there and whose rows are listed.
+#[derive(Debug)]
+pub(super) struct StoredImages {
+    pub(super) rows: Vec<ImageRow>,
+    pub(super) job: JobAnswer,
+}
+
+/// A finished job as the answer tells it.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct JobAnswer {
+    id: String,
+    status: &'static str,
+    queue_ms: u64,
+    run_ms: u64,
+    cost_units: f64,
+}
+
+/// Weight of a user among others; plans will differ.
+const WEIGHT: u32 = 1;
+
+/// Waits for the engine. Dropping the future, as when the client leaves, cancels the job.
+pub(super) async fn run(app: &App, user: &str, job: &JobSpec) -> Result<Done, ApiError> {
+    let wanted = Wanted { image: job.spec.clone(), deadline: None };
+    let outcome = match app.queue.submit(wanted, user, WEIGHT) {
+        Ok(handle) => handle.outcome().await.map_err(ApiError::from),
+        Err(error) => Err(ApiError::Busy(error.retry_after_seconds())),
+    };
+    let word = match &outcome {
+        Ok(_) => "done",
+        Err(ApiError::Busy(_)) => "refused",
+        Err(ApiError::Cancelled) => "cancelled",
+        Err(_) => "failed",
+    };
+    app.metrics.generations.with_label_values(&[word]).inc();
+    outcome
+}
+
+/// Encodes off the request threads.
+pub(super) async fn encode(app: &App, done: Done, format: Format) -> Result<EncodedImages, ApiError> {
+    let begun = app.clock.nanos();
+    let Done { images, queued, ran, .. } = done;
+    let pictures = web::block(move || {
+        images
+            .into_iter()
+            .map(|pixels| encode_one(&pixels, format).map(|bytes| (pixels, Bytes::from(bytes))))
+            .collect::<Result<Vec<_>, _>>()
+    })
+    .await
+    .map_err(|error| ApiError::Internal(error.to_string()))??;
+    app.metrics.stage.with_label_values(&["encode"]).observe(seconds_since(app, begun));
+    let millis = |time: std::time::Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    Ok(EncodedImages { pictures, format, queue_ms: millis(queued), run_ms: millis(ran) })
+}
+
+fn seconds_since(app: &App, begun: u64) -> f64 {
+    app.clock.nanos().saturating_sub(begun) as f64 / 1e9
+}
+
+/// Row pending, object, row stored; a failure takes back what it wrote.
+pub(super) async fn store(app: &App, user: &str, job: &JobSpec, encoded: EncodedImages) -> Result<StoredImages, ApiError> {
+    let now = app.clock.seconds();
+    let millis = app.clock.nanos() / 1_000_000;
+    let mut rows = Vec::with_capacity(encoded.pictures.len());
+    for (pixels, bytes) in &encoded.pictures {
+        let id = uuid_v7(millis);
+        let key = ObjectKey::parse(&format!("generated/{user}/{id}.{}", encoded.format.extension()))
+            .map_err(|error| ApiError::Internal(error.to_string()))?;
+        rows.push(ImageRow {
+            id,
+            user_id: user.into(),
+            key,
+            width: u32::try_from(pixels.width).unwrap_or(u32::MAX),
+            height: u32::try_from(pixels.height).unwrap_or(u32::MAX),
+            format: encoded.format.name().into(),
+            bytes: bytes.len() as u64,
+            seed: pixels.seed,
+            model: job.spec.model.clone(),
+            created: now,
+            expires: Some(now + KEEP_RESULTS_SECONDS),
+        });
+    }
+    app.state.reserve_images(rows.clone(), app.limits.storage_limit()).await?;
+    // From here on the rows are settled even if the client leaves: a dropped request must not leave them pending.
+    let app_owned = app.clone();
+    let task_rows = rows.clone();
+    let objects: Vec<Bytes> = encoded.pictures.into_iter().map(|(_, bytes)| bytes).collect();
+    tokio::spawn(async move { write_objects(&app_owned, &task_rows, objects).await })
+        .await
+        .map_err(|error| ApiError::Internal(error.to_string()))??;
+    let job = JobAnswer {
+        id: uuid_v7(millis),
+        status: "done",
+        queue_ms: encoded.queue_ms,
+        run_ms: encoded.run_ms,
+        cost_units: job.spec.cost_milliunits() as f64 / 1000.0,
+    };
+    Ok(StoredImages { rows, job })
+}
+
+async fn write_objects(app: &App, rows: &[ImageRow], objects: Vec<Bytes>) -> Result<(), ApiError> {
+    let begun = app.clock.nanos();
+    let mut written = Ok(());
+    for (row, bytes) in rows.iter().zip(objects) {
+        written = app.store.put(&row.key, bytes).await.map(|_| ());
+        if written.is_err() {
+            break;
+        }
+    }
+    #[cfg(debug_assertions)]
+    crate::startup::pause_for_tests("stored").await;
+    match written {
+        Ok(()) => {
+            app.state.commit_images(rows.iter().map(|row| row.id.clone()).collect()).await?;
+            app.metrics.stage.with_label_values(&["store"]).observe(seconds_since(app, begun));
+            Ok(())
+        }
+        Err(error) => {
+            // What cannot be undone now stays pending, and is settled at the next start.
+            for row in rows {
+                if remove_object(app, &row.key).await.is_ok() {
+                    let _ = app.state.remove_image(&row.user_id, &row.id).await;
+                }
+            }
+            Err(error.into())
+        }
+    }
+}
+
+/// Signs a link to each picture.
+pub(super) fn sign(app: &App, stored: &StoredImages, epoch: u64) -> Result<Vec<ImageAnswer>, ApiError> {
+    let now = app.clock.seconds();
+    stored.rows.iter().map(|row| image_answer(row, &app.publisher, epoch, &LinkWish::default(), now)).collect()
+}
+
+/// One line a picture.
+pub(super) fn log(
+    app: &App,
+    request: &HttpRequest,
+    caller: &Caller,
+    address: ClientAddress,
+    job: &JobSpec,
+    stored: &StoredImages,
+    remaining: u64,
+) {
+    let request_id = request.extensions().get::<RequestId>().map(|id| id.0.clone()).unwrap_or_default();
+    let latency_ms = stored.job.queue_ms + stored.job.run_ms;
+    app.metrics.generation.observe(latency_ms as f64 / 1000.0);
+    for row in &stored.rows {
+        app.metrics.storage.add(row.bytes as f64);
+        GenerationLine {
+            user_id: &caller.user_id,
+            ip: address.0,
+            now: app.clock.seconds(),
+            prompt_hash: &app.prompt_hasher.hash(&job.spec.prompt),
+            output_key: row.key.as_str(),
+            output_bytes: row.bytes,
+            latency_ms,
+            queue_ms: stored.job.queue_ms,
+            model: &row.model,
+            seed: row.seed,
+            steps: job.spec.steps,
+            cost_units: stored.job.cost_units,
+            rate_limit_remaining: remaining,
+            request_id: &request_id,
+        }
+        .write();
+    }
+}
+
+/// A UUID of version 7 (RFC 9562) at this time: ids of one user sort by age.
+pub(crate) fn uuid_v7(millis: u64) -> String {
+    uuid::Builder::from_unix_timestamp_millis(millis, &rand::random::<[u8; 10]>()).into_uuid().to_string()
+}

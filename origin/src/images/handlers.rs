@@ -1,0 +1,151 @@
+//! The routes under `/api/images`, and `/api/usage`.
+
+use actix_web::{HttpResponse, web};
+use serde::Deserialize;
+use shared::link::AddressRange;
+use shared::object_key::ObjectKey;
+use shared::problem;
+
+use super::image_answer;
+use crate::auth::{Authorized, Caller, scope};
+use crate::edge_trust::ClientAddress;
+use crate::error::ApiError;
+use crate::generate::KEEP_RESULTS_SECONDS;
+use crate::publish::LinkWish;
+use crate::quota::Charge;
+use crate::startup::App;
+use crate::state::images::ImageRow;
+
+const MAX_PAGE: usize = 100;
+
+/// Ids are UUIDs; anything else is simply not there.
+fn is_id(id: &str) -> bool {
+    id.len() == 36 && id.bytes().all(|c| c.is_ascii_hexdigit() || c == b'-')
+}
+
+async fn find(app: &App, caller: &Caller, id: &str) -> Result<ImageRow, ApiError> {
+    let found = if is_id(id) { app.state.image(&caller.user_id, id).await? } else { None };
+    found.ok_or(ApiError::Problem(problem::NOT_FOUND))
+}
+
+/// Query of a list.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ListQuery {
+    limit: Option<usize>,
+    cursor: Option<String>,
+}
+
+/// `GET /api/images?limit=&cursor=`.
+pub async fn list(
+    caller: Authorized<scope::ImagesRead>,
+    query: Result<web::Query<ListQuery>, actix_web::Error>,
+    app: web::Data<App>,
+) -> Result<HttpResponse, ApiError> {
+    app.limits.read(&caller.user_id, app.clock.nanos())?;
+    let query = query.map_err(|_| ApiError::Invalid("the query has limit (1 to 100) and cursor".into()))?.into_inner();
+    let limit = query.limit.unwrap_or(20);
+    if !(1..=MAX_PAGE).contains(&limit) {
+        return Err(ApiError::Invalid("limit must be 1 to 100".into()));
+    }
+    if query.cursor.as_deref().is_some_and(|cursor| !is_id(cursor)) {
+        return Err(ApiError::Invalid("cursor is not one of ours".into()));
+    }
+    let (rows, more) = app.state.images(&caller.user_id, query.cursor.as_deref(), limit).await?;
+    let epoch = app.state.user(&caller.user_id).await?.link_epoch;
+    let now = app.clock.seconds();
+    let images: Vec<_> = rows
+        .iter()
+        .map(|row| image_answer(row, &app.publisher, epoch, &LinkWish::default(), now))
+        .collect::<Result<_, _>>()?;
+    let next = rows.last().filter(|_| more).map(|row| row.id.clone());
+    Ok(HttpResponse::Ok().json(serde_json::json!({ "images": images, "next": next })))
+}
+
+/// Body of a request for a link.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LinkBody {
+    ttl: Option<u64>,
+    ip: Option<String>,
+    dl: Option<String>,
+}
+
+impl LinkBody {
+    fn wish(self) -> Result<LinkWish, ApiError> {
+        let ip = match self.ip.as_deref() {
+            Some(text) => Some(
+                AddressRange::parse(text)
+                    .map_err(|_| ApiError::Invalid("ip must be dotted IPv4 or 32 hex digits, optionally -PREFIX".into()))?,
+            ),
+            None => None,
+        };
+        Ok(LinkWish { ttl: self.ttl, ip, dl: self.dl })
+    }
+}
+
+/// `POST /api/images/{id}/link`.
+pub async fn link(
+    caller: Authorized<scope::ImagesRead>,
+    id: web::Path<String>,
+    body: web::Bytes,
+    app: web::Data<App>,
+) -> Result<HttpResponse, ApiError> {
+    app.limits.read(&caller.user_id, app.clock.nanos())?;
+    let body: LinkBody = if body.is_empty() { LinkBody::default() } else { crate::generate::read_json(&body)? };
+    let wish = body.wish()?;
+    let row = find(&app, &caller, &id).await?;
+    let epoch = app.state.user(&caller.user_id).await?.link_epoch;
+    Ok(HttpResponse::Ok().json(image_answer(&row, &app.publisher, epoch, &wish, app.clock.seconds())?))
+}
+
+/// `POST /api/images/{id}/keep`.
+pub async fn keep(caller: Authorized<scope::ImagesWrite>, id: web::Path<String>, app: web::Data<App>) -> Result<HttpResponse, ApiError> {
+    relocate(&app, &caller, &id, "kept").await
+}
+
+/// `DELETE /api/images/{id}/keep`.
+pub async fn unkeep(caller: Authorized<scope::ImagesWrite>, id: web::Path<String>, app: web::Data<App>) -> Result<HttpResponse, ApiError> {
+    relocate(&app, &caller, &id, "generated").await
+}
+
+/// Moves the object first and then its row: while they differ, a link to either key opens the object that is there.
+async fn relocate(app: &App, caller: &Caller, id: &str, prefix: &str) -> Result<HttpResponse, ApiError> {
+    let mut row = find(app, caller, id).await?;
+    if !row.key.as_str().starts_with(prefix) {
+        let to = row.key.counterpart().ok_or(ApiError::Problem(problem::NOT_FOUND))?;
+        app.store.rename(&row.key, &to).await?;
+        row.expires = (prefix == "generated").then(|| app.clock.seconds() + KEEP_RESULTS_SECONDS);
+        app.state.move_image(&row.id, &to, row.expires).await?;
+        row.key = to;
+    }
+    let epoch = app.state.user(&caller.user_id).await?.link_epoch;
+    Ok(HttpResponse::Ok().json(image_answer(&row, &app.publisher, epoch, &LinkWish::default(), app.clock.seconds())?))
+}
+
+/// `DELETE /api/images/{id}`: unlisted, then the object, then the row; a crash in between is settled at the next start.
+pub async fn delete(caller: Authorized<scope::ImagesWrite>, id: web::Path<String>, app: web::Data<App>) -> Result<HttpResponse, ApiError> {
+    let row = find(&app, &caller, &id).await?;
+    app.state.unlist_image(&caller.user_id, &row.id).await?;
+    remove_object(&app, &row.key).await?;
+    app.state.remove_image(&caller.user_id, &row.id).await?;
+    Ok(HttpResponse::NoContent().finish())
+}
+
+/// Removes the object under its key and under the one it may be moving to.
+pub(crate) async fn remove_object(app: &App, key: &ObjectKey) -> Result<(), ApiError> {
+    app.store.delete(key).await?;
+    if let Some(other) = key.counterpart() {
+        app.store.delete(&other).await?;
+    }
+    Ok(())
+}
+
+/// `GET /api/usage`.
+pub async fn usage(caller: Authorized<scope::BillingRead>, address: ClientAddress, app: web::Data<App>) -> Result<HttpResponse, ApiError> {
+    app.limits.read(&caller.user_id, app.clock.nanos())?;
+    let stored = app.state.user(&caller.user_id).await?.stored_bytes;
+    let charge = Charge { address: address.0, token: &caller.jti, user: &caller.user_id };
+    let limits = app.limits.usage(charge, stored, app.clock.nanos());
+    Ok(HttpResponse::Ok().json(serde_json::json!({ "limits": limits })))
+}

@@ -1,0 +1,137 @@
+//! All middleware, in order, with the reason beside each.
+//!
+//! | order | what | why |
+//! |---|---|---|
+//! | 1 | request id | every answer can be found in the log |
+//! | 2 | host | a name that is not ours is answered 421 before anything else looks at the request |
+//! | 3 | no token in the query | it would stand in logs and referers |
+//! | 4 | edge | who the client is; nobody around the edge |
+//! | 5 | penalty box | arrivals at generation routes, refused ones included |
+//! | 6 | counting | answers by route template and status |
+
+use actix_web::body::{BoxBody, MessageBody};
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::header::{HeaderName, HeaderValue};
+use actix_web::middleware::Next;
+use actix_web::{Error, HttpMessage, ResponseError, web};
+use shared::problem;
+
+use crate::edge_trust::{self, ClientAddress};
+use crate::error::ApiError;
+use crate::startup::App;
+use crate::telemetry::RequestId;
+
+/// Routes whose arrivals the penalty box counts.
+const GENERATION_ROUTES: [&str; 4] =
+    ["/api/generate", "/v1/images/generations", "/v1/images/edits", "/v1/images/variations"];
+
+/// The public listener's.
+pub async fn public(
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<BoxBody>, Error> {
+    run(request, next, |request, app| {
+        known_host(request, &app.settings.server.hosts())?;
+        no_token_in_query(request)?;
+        edge_trust::admit(request)?;
+        let address = request.extensions().get::<ClientAddress>().copied();
+        if let Some(address) = address.filter(|_| GENERATION_ROUTES.contains(&request.path())) {
+            app.limits.arrive(address.0, app.clock.nanos())?;
+        }
+        Ok(())
+    })
+    .await
+}
+
+/// The images listener's: links speak for themselves.
+pub async fn images(
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<BoxBody>, Error> {
+    run(request, next, |request, app| known_host(request, &app.settings.images.hosts())).await
+}
+
+/// The operator listener's.
+pub async fn operator(
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<BoxBody>, Error> {
+    run(request, next, |request, app| known_host(request, &app.settings.server.operator_hosts())).await
+}
+
+async fn run(
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+    check: impl Fn(&ServiceRequest, &App) -> Result<(), ApiError>,
+) -> Result<ServiceResponse<BoxBody>, Error> {
+    let id = request_id(&request);
+    request.extensions_mut().insert(RequestId(id.clone()));
+    let app = request.app_data::<web::Data<App>>().cloned();
+    let app = app.ok_or_else(|| ApiError::Internal("no app data".into()))?;
+    let checked = check(&request, &app);
+    let mut response = match checked {
+        Ok(()) => match next.call(request).await {
+            Ok(response) => response.map_into_boxed_body(),
+            Err(error) => return Err(error),
+        },
+        Err(error) => {
+            if let ApiError::Limited(refusal) = &error {
+                app.metrics.limited.with_label_values(&[refusal.policy]).inc();
+            }
+            let answer = error.error_response();
+            request.into_response(answer)
+        }
+    };
+    let route = response.request().match_pattern().unwrap_or_else(|| "other".into());
+    app.metrics.requests.with_label_values(&[route.as_str(), response.status().as_str()]).inc();
+    let error_policy = response.response().error().and_then(|error| match error.as_error::<ApiError>() {
+        Some(ApiError::Limited(refusal)) => Some(refusal.policy),
+        Some(ApiError::StorageQuota { .. }) => Some("storage"),
+        _ => None,
+    });
+    if let Some(policy) = error_policy {
+        app.metrics.limited.with_label_values(&[policy]).inc();
+    }
+    if let Ok(value) = HeaderValue::from_str(&id) {
+        response.headers_mut().insert(HeaderName::from_static("x-request-id"), value);
+    }
+    if response.status().as_u16() == 429 {
+        response.headers_mut().insert(HeaderName::from_static("signet-charged"), HeaderValue::from_static("0"));
+    }
+    Ok(response)
+}
+
+/// The edge's id when it is one of the form we make, else a new one.
+fn request_id(request: &ServiceRequest) -> String {
+    let given = request.headers().get("x-request-id").and_then(|value| value.to_str().ok());
+    let is_plain = |id: &&str| (8..=64).contains(&id.len()) && id.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'-');
+    given.filter(is_plain).map_or_else(
+        || rand::random::<[u8; 12]>().iter().map(|byte| format!("{byte:02x}")).collect(),
+        str::to_owned,
+    )
+}
+
+/// # Errors
+/// 421 for a host that is not in the list; names are compared with and without a port.
+fn known_host(request: &ServiceRequest, hosts: &[String]) -> Result<(), ApiError> {
+    let host = request.uri().authority().map(|authority| authority.as_str().to_owned()).or_else(|| {
+        let mut values = request.headers().get_all("host");
+        let first = values.next().and_then(|value| value.to_str().ok()).map(str::to_owned);
+        if values.next().is_some() { None } else { first }
+    });
+    let host = host.unwrap_or_default().to_ascii_lowercase();
+    let bare = match host.rsplit_once(':') {
+        Some((bare, port)) if port.bytes().all(|c| c.is_ascii_digit()) => bare,
+        _ => host.as_str(),
+    };
+    let known = hosts.iter().any(|known| *known == host || *known == bare);
+    if known { Ok(()) } else { Err(ApiError::Problem(problem::UNKNOWN_HOST)) }
+}
+
+fn no_token_in_query(request: &ServiceRequest) -> Result<(), ApiError> {
+    let named = |pair: &str| {
+        let name = pair.split('=').next().unwrap_or("");
+        ["access_token", "token", "id_token"].iter().any(|known| name.eq_ignore_ascii_case(known))
+    };
+    if request.query_string().split('&').any(named) { Err(ApiError::Problem(problem::TOKEN_IN_QUERY)) } else { Ok(()) }
+}

@@ -1,0 +1,91 @@
+//! The section `limits`.
+
+use serde::{Deserialize, Serialize};
+use shared::gcra::Rate;
+
+/// A rate: so many a minute, and so many more at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RateSettings {
+    /// Arrivals a minute, at least 1.
+    pub per_minute: u32,
+    /// How many may come at once beyond the first.
+    pub burst: u32,
+}
+
+impl RateSettings {
+    pub(super) fn rate(self) -> Option<Rate> {
+        Rate::per_minute(self.per_minute, self.burst)
+    }
+}
+
+/// Every limit of the service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LimitSettings {
+    /// Switches rate limits and quotas off: for benchmarks on loopback only.
+    pub enabled: bool,
+    /// Policy `address`: generations of one client address (IPv6: a /64; ten times as much a /48).
+    pub address: RateSettings,
+    /// Policy `token`: generations with one token.
+    pub token: RateSettings,
+    /// Policy `user-hour`: generations of one user in any sliding hour.
+    pub user_hour: u32,
+    /// Policy `jobs`: jobs of one user at once.
+    pub jobs: u32,
+    /// Policy `storage`: bytes one user may store.
+    pub storage_bytes: u64,
+    /// Policy `penalty-box`: arrivals of one address at generation routes within 60 s; more block it.
+    pub penalty_arrivals: u32,
+    /// How long an address stays in the penalty box, in seconds.
+    pub penalty_seconds: u64,
+    /// Policy `reads`: job and list reads of one user.
+    pub reads: RateSettings,
+    /// Policy `links`: links opened from one address, at the origin's own images listener.
+    pub links: RateSettings,
+    /// Policy `token-endpoint`: token requests from one address.
+    pub token_endpoint: RateSettings,
+}
+
+impl Default for LimitSettings {
+    fn default() -> Self {
+        let rate = |per_minute, burst| RateSettings { per_minute, burst };
+        Self {
+            enabled: true,
+            address: rate(5, 3),
+            token: rate(20, 5),
+            user_hour: 50,
+            jobs: 8,
+            storage_bytes: 500_000_000,
+            penalty_arrivals: 30,
+            penalty_seconds: 600,
+            reads: rate(300, 60),
+            links: rate(600, 100),
+            token_endpoint: rate(10, 9),
+        }
+    }
+}
+
+impl LimitSettings {
+    /// # Errors
+    /// A sentence that names the setting.
+    pub fn validate(&self) -> Result<(), String> {
+        for (name, rate) in [
+            ("address", self.address),
+            ("token", self.token),
+            ("reads", self.reads),
+            ("links", self.links),
+            ("token_endpoint", self.token_endpoint),
+        ] {
+            if rate.rate().is_none() {
+                return Err(format!("limits.{name}.per_minute is 0"));
+            }
+        }
+        for (name, value) in [("user_hour", self.user_hour), ("jobs", self.jobs), ("penalty_arrivals", self.penalty_arrivals)] {
+            if value == 0 {
+                return Err(format!("limits.{name} is 0"));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,281 @@
+//! Putting the service together, and taking it apart.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::middleware::from_fn;
+use actix_web::{App as ActixApp, HttpServer, web};
+use shared::keyring::Keyring;
+use shared::referer::RefererPolicy;
+use tokio::sync::Semaphore;
+
+use crate::auth::session::Sessions;
+use crate::auth::tokens::Tokens;
+use crate::clock::Clock;
+use crate::config::Settings;
+use crate::edge_trust::Nonces;
+use crate::infer::Engine;
+use crate::publish::Publisher;
+use crate::quota::Limits;
+use crate::schedule::Queue;
+use crate::state::State;
+use crate::storage::{Store, StoreError};
+use crate::studio::Studio;
+use crate::telemetry::{Metrics, PromptHasher};
+use crate::{images, middleware, routes};
+
+/// Everything a handler may use. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct App {
+    /// The configuration.
+    pub settings: Arc<Settings>,
+    /// The time.
+    pub clock: Clock,
+    /// What survives.
+    pub state: State,
+    /// Where pictures lie.
+    pub store: Store,
+    /// Access tokens.
+    pub tokens: Tokens,
+    /// Studio sessions.
+    pub sessions: Sessions,
+    /// Rates and quotas.
+    pub limits: Limits,
+    /// The models.
+    pub engine: Arc<Engine>,
+    /// Whose turn it is.
+    pub queue: Queue,
+    /// Links.
+    pub publisher: Publisher,
+    /// Who may embed pictures.
+    pub referers: Arc<RefererPolicy>,
+    /// `Cross-Origin-Resource-Policy` of pictures.
+    pub resource_policy: &'static str,
+    /// The edge's keyring when nobody else is believed.
+    pub edge_keys: Option<Arc<Keyring>>,
+    /// Nonces of edge requests.
+    pub nonces: Nonces,
+    /// Prompts as the log knows them.
+    pub prompt_hasher: Arc<PromptHasher>,
+    /// What operators see.
+    pub metrics: Metrics,
+    /// How many passwords are checked at once.
+    pub password_checks: Arc<Semaphore>,
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Engine")
+    }
+}
+
+/// Password checks at once: each takes 19 MiB and tens of milliseconds of one core.
+const PASSWORD_CHECKS: usize = 2;
+
+/// Seconds that requests under way get when the service is told to stop.
+const DRAIN_SECONDS: u64 = 8;
+
+/// What can go wrong before anything is bound.
+pub type StartError = Box<dyn std::error::Error + Send + Sync>;
+
+/// A keyring from a setting or its file.
+fn keyring(name: &str, text: Option<&crate::secret::Secret>, file: Option<&Path>) -> Result<Option<Keyring>, StartError> {
+    let named = |error: &dyn std::fmt::Display| -> StartError { format!("{name}: {error}").into() };
+    let text = match (text, file) {
+        (Some(_), Some(_)) => return Err(named(&"set either the keys or the file, not both")),
+        (Some(text), None) => text.clone(),
+        (None, Some(file)) => {
+            crate::secret::Secret::new(std::fs::read_to_string(file).map_err(|error| named(&format!("{}: {error}", file.display())))?)
+        }
+        (None, None) => return Ok(None),
+    };
+    Keyring::parse(text.expose()).map(Some).map_err(|error| named(&error))
+}
+
+/// The link keyring: configured, or for the embedded service one made at the first start and kept beside the state.
+pub(crate) fn configured_link_keys(settings: &Settings) -> Result<Keyring, StartError> {
+    let images = &settings.images;
+    if let Some(ring) = keyring("images.keys", images.keys.as_ref(), images.keys_file.as_deref())? {
+        return Ok(ring);
+    }
+    let file = settings.state.file.with_file_name("link-keys");
+    if !file.exists() {
+        let text = crate::cli::new_keyring("local");
+        write_private(&file, text.expose())?;
+    }
+    keyring("the kept link keys", None, Some(&file))?.ok_or_else(|| "no link keys".into())
+}
+
+/// Writes a file of mode 600, whole or not at all.
+fn write_private(file: &Path, text: &str) -> std::io::Result<()> {
+    use std::io::Write;
+    use std::os::unix::fs::OpenOptionsExt;
+    let partial = file.with_extension("partial");
+    let mut out = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&partial)?;
+    out.write_all(text.as_bytes())?;
+    out.sync_all()?;
+    std::fs::rename(partial, file)
+}
+
+impl App {
+    /// Opens state, store and engine, and settles what a crash left behind.
+    ///
+    /// # Errors
+    /// What is wrong and where; nothing is bound yet.
+    pub async fn open(settings: Settings, clock: Clock) -> Result<Self, StartError> {
+        let state = State::open(&settings.state.file)?;
+        let ring = configured_link_keys(&settings)?;
+        let edge_keys = keyring("edge.keys", settings.edge.keys.as_ref(), settings.edge.keys_file.as_deref())?;
+        let store = Store::open(&settings.storage).await?;
+        let issuer = if settings.auth.issuer.is_empty() { settings.server.url() } else { settings.auth.issuer.clone() };
+        let life = settings.auth.token_minutes * 60;
+        let tokens = Tokens::open(&state, &issuer, &settings.auth.audience, life, clock.seconds()).await?;
+        let infer = settings.infer.clone();
+        let engine = Arc::new(tokio::task::spawn_blocking(move || Engine::load(&infer)).await??);
+        for (folder, error) in engine.refused() {
+            tracing::error!(folder = %folder.display(), %error, "a model was refused");
+        }
+        let metrics = Metrics::new()?;
+        let queue = Queue::start(Arc::clone(&engine), settings.queue.clone(), metrics.observer())?;
+        let referers = settings.images.referers(&settings.server.url())?;
+        let images_url = settings.images.url();
+        let app = Self {
+            queue,
+            publisher: Publisher::new(ring, &images_url, settings.images.link_seconds, settings.images.grain_seconds),
+            resource_policy: referers.resource_policy(images_url.split("://").nth(1).unwrap_or("")),
+            referers: Arc::new(referers),
+            limits: Limits::new(&settings.limits)?,
+            sessions: Sessions::new(settings.auth.session_hours * 3600),
+            edge_keys: edge_keys.filter(|_| settings.edge.require).map(Arc::new),
+            nonces: Nonces::default(),
+            prompt_hasher: Arc::new(PromptHasher::new(clock.clone())),
+            metrics,
+            password_checks: Arc::new(Semaphore::new(PASSWORD_CHECKS)),
+            settings: Arc::new(settings),
+            clock,
+            state,
+            store,
+            tokens,
+            engine,
+        };
+        app.settle().await?;
+        Ok(app)
+    }
+
+    /// Settles rows that a crash left between two steps: an object that is there is listed, a row without one goes, a
+    /// deletion is finished.
+    async fn settle(&self) -> Result<(), StartError> {
+        for row in self.state.deleting_images().await? {
+            images::remove_object(self, &row.key).await.map_err(|error| format!("finishing a deletion: {error}"))?;
+            self.state.remove_image(&row.user_id, &row.id).await?;
+        }
+        let pending = self.state.pending_images().await?;
+        let (mut listed, mut dropped) = (0u32, 0u32);
+        for row in pending {
+            match self.store.head(&row.key).await {
+                Ok(info) if info.size == row.bytes => {
+                    self.state.commit_images(vec![row.id]).await?;
+                    listed += 1;
+                }
+                Ok(_) | Err(StoreError::NotFound) => {
+                    self.store.delete(&row.key).await?;
+                    self.state.remove_image(&row.user_id, &row.id).await?;
+                    dropped += 1;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        if listed + dropped > 0 {
+            tracing::warn!(listed, dropped, "settled pictures that a crash left pending");
+        }
+        Ok(())
+    }
+}
+
+/// The addresses that were bound.
+#[derive(Clone, Copy, Debug)]
+struct Bound {
+    public: SocketAddr,
+    images: Option<SocketAddr>,
+    operator: SocketAddr,
+}
+
+/// Fixes port 0 by binding first, so that every address in the configuration is the real one.
+fn bind(settings: &mut Settings) -> std::io::Result<[Option<std::net::TcpListener>; 3]> {
+    let listen = |address: &mut SocketAddr| {
+        let named = |error: std::io::Error| std::io::Error::new(error.kind(), format!("{address}: {error}"));
+        let listener = std::net::TcpListener::bind(*address).map_err(named)?;
+        listener.set_nonblocking(true)?;
+        *address = listener.local_addr()?;
+        Ok::<_, std::io::Error>(listener)
+    };
+    let public = listen(&mut settings.server.bind)?;
+    let operator = listen(&mut settings.server.operator_bind)?;
+    let images = if settings.images.deliver { Some(listen(&mut settings.images.bind)?) } else { None };
+    Ok([Some(public), images, Some(operator)])
+}
+
+/// Runs the service until SIGINT or SIGTERM.
+///
+/// # Errors
+/// What is wrong and where.
+pub async fn serve(mut settings: Settings, clock: Clock) -> Result<(), StartError> {
+    let [public, images, operator] = bind(&mut settings)?;
+    let bound = Bound {
+        public: settings.server.bind,
+        images: images.as_ref().map(|_| settings.images.bind),
+        operator: settings.server.operator_bind,
+    };
+    let ready_file = settings.server.ready_file.clone();
+    let app = App::open(settings, clock).await?;
+    let queue = app.queue.clone();
+    let studio = web::Data::new(Studio::new(&app.settings.images.url(), &app.engine.models())?);
+    let data = web::Data::new(app);
+    let mut servers = Vec::new();
+    if let Some(listener) = public {
+        let data = data.clone();
+        let server = HttpServer::new(move || {
+            ActixApp::new()
+                .app_data(data.clone())
+                .app_data(studio.clone())
+                .wrap(from_fn(middleware::public))
+                .configure(routes::public)
+        });
+        servers.push(server.shutdown_timeout(DRAIN_SECONDS).listen(listener)?.workers(2).run());
+    }
+    if let Some(listener) = images {
+        let data = data.clone();
+        let server = HttpServer::new(move || {
+            ActixApp::new().app_data(data.clone()).wrap(from_fn(middleware::images)).configure(routes::images)
+        });
+        servers.push(server.shutdown_timeout(DRAIN_SECONDS).listen(listener)?.workers(1).run());
+    }
+    if let Some(listener) = operator {
+        let server = HttpServer::new(move || {
+            ActixApp::new().app_data(data.clone()).wrap(from_fn(middleware::operator)).configure(routes::operator)
+        });
+        servers.push(server.shutdown_timeout(DRAIN_SECONDS).listen(listener)?.workers(1).run());
+    }
+    announce(&bound, &ready_file)?;
+    let ended = futures_util::future::join_all(servers).await;
+    queue.stop(Duration::from_secs(DRAIN_SECONDS)).await;
+    ended.into_iter().collect::<std::io::Result<Vec<()>>>()?;
+    Ok(())
+}
+
+fn announce(bound: &Bound, ready_file: &Path) -> std::io::Result<()> {
+    let json = serde_json::json!({ "public": bound.public, "images": bound.images, "operator": bound.operator });
+    tracing::info!(public = %bound.public, operator = %bound.operator, images = ?bound.images, "ready");
+    if ready_file.as_os_str().is_empty() { Ok(()) } else { write_private(ready_file, &json.to_string()) }
+}
+
+/// In debug builds a test can stop the service at a named point (`SIGNET_TEST_PAUSE_AT`), to kill it there.
+#[cfg(debug_assertions)]
+#[allow(clippy::disallowed_methods, reason = "not in release builds")]
+pub async fn pause_for_tests(point: &str) {
+    if std::env::var("SIGNET_TEST_PAUSE_AT").is_ok_and(|wanted| wanted == point) {
+        std::future::pending::<()>().await;
+    }
+}

@@ -1,0 +1,333 @@
+//! Pictures and the bytes they count.
+//!
+//! A picture's row is written as pending, and its bytes are charged, before the object; only then the row becomes
+//! stored. So a crash leaves at most pending rows, which the next start settles against the store.
+
+use rusqlite::{OptionalExtension, Row, Transaction, params};
+use shared::object_key::ObjectKey;
+
+use super::{State, StateError};
+
+/// A picture's row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImageRow {
+    /// UUID version 7.
+    pub id: String,
+    /// Its owner.
+    pub user_id: String,
+    /// Where the object lies.
+    pub key: ObjectKey,
+    /// Pixels.
+    pub width: u32,
+    /// Pixels.
+    pub height: u32,
+    /// `png`, `webp` or `jpeg`.
+    pub format: String,
+    /// Size of the object.
+    pub bytes: u64,
+    /// What it was made from.
+    pub seed: u64,
+    /// The model's name.
+    pub model: String,
+    /// Unix seconds.
+    pub created: u64,
+    /// End of its keeping in Unix seconds; none once the user kept it.
+    pub expires: Option<u64>,
+}
+
+/// Values of the column `stored`; 1 is listed.
+const PENDING: i64 = 0;
+const DELETING: i64 = 2;
+
+/// SQLite's integers are signed; ours never are.
+pub(super) fn unsigned(value: i64) -> u64 {
+    u64::try_from(value).unwrap_or(0)
+}
+
+const COLUMNS: &str = "id, user_id, key, width, height, format, bytes, seed, model, created, expires";
+
+fn read(row: &Row<'_>) -> rusqlite::Result<ImageRow> {
+    let key: String = row.get(2)?;
+    let key = ObjectKey::parse(&key)
+        .map_err(|error| rusqlite::Error::FromSqlConversionFailure(2, rusqlite::types::Type::Text, Box::new(error)))?;
+    Ok(ImageRow {
+        id: row.get(0)?,
+        user_id: row.get(1)?,
+        key,
+        width: row.get(3)?,
+        height: row.get(4)?,
+        format: row.get(5)?,
+        bytes: unsigned(row.get(6)?),
+        // Seeds use all 64 bits; they are stored as the same bits.
+        seed: row.get::<_, i64>(7)? as u64,
+        model: row.get(8)?,
+        created: unsigned(row.get(9)?),
+        expires: row.get::<_, Option<i64>>(10)?.map(unsigned),
+    })
+}
+
+fn charge(tx: &Transaction<'_>, user: &str, bytes: u64, limit: u64) -> Result<(), StateError> {
+    let used: Option<i64> =
+        tx.query_row("SELECT stored_bytes FROM users WHERE id = ?1", [user], |row| row.get(0)).optional()?;
+    let used = unsigned(used.unwrap_or(0));
+    let total = used.checked_add(bytes).filter(|&total| total <= limit).ok_or(StateError::OverQuota { limit, used })?;
+    tx.execute(
+        "INSERT INTO users (id, stored_bytes) VALUES (?1, ?2) ON CONFLICT (id) DO UPDATE SET stored_bytes = ?2",
+        params![user, i64::try_from(total).unwrap_or(i64::MAX)],
+    )?;
+    Ok(())
+}
+
+/// Removes a row and gives its bytes back; the row, when there was one.
+fn remove(tx: &Transaction<'_>, user: &str, id: &str) -> Result<Option<ImageRow>, StateError> {
+    let row = tx
+        .query_row(&format!("DELETE FROM images WHERE user_id = ?1 AND id = ?2 RETURNING {COLUMNS}"), [user, id], read)
+        .optional()?;
+    if let Some(row) = &row {
+        tx.execute(
+            "UPDATE users SET stored_bytes = MAX(0, stored_bytes - ?2) WHERE id = ?1",
+            params![user, row.bytes as i64],
+        )?;
+    }
+    Ok(row)
+}
+
+impl State {
+    /// Writes pending rows and charges their bytes, all or none.
+    ///
+    /// # Errors
+    /// [`StateError::OverQuota`] when the owner would store more than `limit` bytes.
+    pub async fn reserve_images(&self, rows: Vec<ImageRow>, limit: u64) -> Result<(), StateError> {
+        self.transact(move |tx| {
+            for row in &rows {
+                charge(tx, &row.user_id, row.bytes, limit)?;
+                tx.execute(
+                    &format!("INSERT INTO images ({COLUMNS}) VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11)"),
+                    params![
+                        row.id, row.user_id, row.key.as_str(), row.width, row.height, row.format, row.bytes as i64,
+                        row.seed as i64, row.model, row.created as i64, row.expires.map(|at| at as i64)
+                    ],
+                )?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// The objects are there: the rows are listed from now on.
+    ///
+    /// # Errors
+    /// The state's own.
+    pub async fn commit_images(&self, ids: Vec<String>) -> Result<(), StateError> {
+        self.transact(move |tx| {
+            for id in ids {
+                tx.execute("UPDATE images SET stored = 1 WHERE id = ?1", [id])?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Rows whose objects may or may not be there: those of a crash, and of requests under way.
+    ///
+    /// # Errors
+    /// The state's own.
+    pub async fn pending_images(&self) -> Result<Vec<ImageRow>, StateError> {
+        self.images_in(PENDING).await
+    }
+
+    /// Rows whose deletion was begun and not finished.
+    ///
+    /// # Errors
+    /// The state's own.
+    pub async fn deleting_images(&self) -> Result<Vec<ImageRow>, StateError> {
+        self.images_in(DELETING).await
+    }
+
+    async fn images_in(&self, stored: i64) -> Result<Vec<ImageRow>, StateError> {
+        self.transact(move |tx| {
+            let mut statement = tx.prepare(&format!("SELECT {COLUMNS} FROM images WHERE stored = ?1"))?;
+            let rows = statement.query_map([stored], read)?.collect::<Result<_, _>>()?;
+            Ok(rows)
+        })
+        .await
+    }
+
+    /// A page of a user's pictures, newest first, older than `before` (an id), and whether there are more.
+    ///
+    /// # Errors
+    /// The state's own.
+    pub async fn images(&self, user: &str, before: Option<&str>, limit: usize) -> Result<(Vec<ImageRow>, bool), StateError> {
+        let (user, before) = (user.to_owned(), before.unwrap_or("~").to_owned());
+        self.transact(move |tx| {
+            let mut statement = tx.prepare(&format!(
+                "SELECT {COLUMNS} FROM images WHERE user_id = ?1 AND id < ?2 AND stored = 1 ORDER BY id DESC LIMIT ?3"
+            ))?;
+            let one_more = i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1);
+            let mut rows: Vec<ImageRow> =
+                statement.query_map(params![user, before, one_more], read)?.collect::<Result<_, _>>()?;
+            let more = rows.len() > limit;
+            rows.truncate(limit);
+            Ok((rows, more))
+        })
+        .await
+    }
+
+    /// One of a user's stored pictures.
+    ///
+    /// # Errors
+    /// The state's own.
+    pub async fn image(&self, user: &str, id: &str) -> Result<Option<ImageRow>, StateError> {
+        let (user, id) = (user.to_owned(), id.to_owned());
+        self.transact(move |tx| {
+            let sql = format!("SELECT {COLUMNS} FROM images WHERE user_id = ?1 AND id = ?2 AND stored = 1");
+            Ok(tx.query_row(&sql, [user, id], read).optional()?)
+        })
+        .await
+    }
+
+    /// Removes a picture's row, pending or stored, and gives its bytes back.
+    ///
+    /// # Errors
+    /// The state's own.
+    pub async fn remove_image(&self, user: &str, id: &str) -> Result<Option<ImageRow>, StateError> {
+        let (user, id) = (user.to_owned(), id.to_owned());
+        self.transact(move |tx| remove(tx, &user, &id)).await
+    }
+
+    /// Takes a picture off the list before its object goes; a crash in between is finished at the next start.
+    ///
+    /// # Errors
+    /// The state's own.
+    pub async fn unlist_image(&self, user: &str, id: &str) -> Result<(), StateError> {
+        let (user, id) = (user.to_owned(), id.to_owned());
+        self.transact(move |tx| {
+            tx.execute("UPDATE images SET stored = 2 WHERE user_id = ?1 AND id = ?2", [user, id])?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// The object moved: its new key, and when it expires from now on.
+    ///
+    /// # Errors
+    /// The state's own.
+    pub async fn move_image(&self, id: &str, key: &ObjectKey, expires: Option<u64>) -> Result<(), StateError> {
+        let (id, key) = (id.to_owned(), key.as_str().to_owned());
+        self.transact(move |tx| {
+            tx.execute("UPDATE images SET key = ?2, expires = ?3 WHERE id = ?1", params![id, key, expires.map(|at| at as i64)])?;
+            Ok(())
+        })
+        .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(n: u32, bytes: u64) -> ImageRow {
+        ImageRow {
+            id: format!("{n:04}"),
+            user_id: "u".into(),
+            key: ObjectKey::parse(&format!("generated/u/{n:04}.png")).unwrap(),
+            width: 8,
+            height: 8,
+            format: "png".into(),
+            bytes,
+            seed: u64::MAX - 1,
+            model: "m".into(),
+            created: 5,
+            expires: Some(9),
+        }
+    }
+
+    fn state() -> (tempfile::TempDir, State) {
+        let folder = tempfile::tempdir().unwrap();
+        let state = State::open(&folder.path().join("a/s.sqlite")).unwrap();
+        (folder, state)
+    }
+
+    #[tokio::test]
+    async fn a_picture_is_listed_from_its_commit_to_its_removal() {
+        let (_folder, state) = state();
+        state.reserve_images(vec![row(1, 10)], 100).await.unwrap();
+        assert_eq!(state.images("u", None, 10).await.unwrap().0, []);
+        assert_eq!(state.pending_images().await.unwrap(), [row(1, 10)]);
+        state.commit_images(vec!["0001".into()]).await.unwrap();
+        assert_eq!(state.image("u", "0001").await.unwrap(), Some(row(1, 10)));
+        assert_eq!(state.image("v", "0001").await.unwrap(), None);
+        assert_eq!(state.remove_image("v", "0001").await.unwrap(), None);
+        assert_eq!(state.user("u").await.unwrap().stored_bytes, 10);
+        assert!(state.remove_image("u", "0001").await.unwrap().is_some());
+        assert_eq!(state.remove_image("u", "0001").await.unwrap(), None);
+        assert_eq!(state.user("u").await.unwrap().stored_bytes, 0);
+    }
+
+    #[tokio::test]
+    async fn five_hundred_writers_never_pass_the_quota_by_a_byte() {
+        let (_folder, state) = state();
+        let tasks: Vec<_> = (0..500)
+            .map(|n| {
+                let state = state.clone();
+                tokio::spawn(async move { state.reserve_images(vec![row(n, 7)], 1000).await })
+            })
+            .collect();
+        let mut granted = 0;
+        for task in tasks {
+            match task.await.unwrap() {
+                Ok(()) => granted += 1,
+                Err(error) => assert!(matches!(error, StateError::OverQuota { limit: 1000, .. }), "{error}"),
+            }
+        }
+        assert_eq!(granted, 142);
+        assert_eq!(state.user("u").await.unwrap().stored_bytes, 994);
+    }
+
+    #[tokio::test]
+    async fn several_pictures_are_charged_together_or_not_at_all() {
+        let (_folder, state) = state();
+        assert!(state.reserve_images(vec![row(1, 60), row(2, 60)], 100).await.is_err());
+        assert_eq!(state.user("u").await.unwrap().stored_bytes, 0);
+        assert_eq!(state.pending_images().await.unwrap(), []);
+    }
+
+    #[tokio::test]
+    async fn pages_hold_every_picture_once_newest_first() {
+        let (_folder, state) = state();
+        for n in 0..7 {
+            state.reserve_images(vec![row(n, 1)], 100).await.unwrap();
+            state.commit_images(vec![format!("{n:04}")]).await.unwrap();
+        }
+        let (first, more) = state.images("u", None, 4).await.unwrap();
+        assert!(more);
+        let (second, more) = state.images("u", Some(&first[3].id), 4).await.unwrap();
+        assert!(!more);
+        let ids: Vec<_> = first.iter().chain(&second).map(|row| row.id.clone()).collect();
+        assert_eq!(ids, ["0006", "0005", "0004", "0003", "0002", "0001", "0000"]);
+    }
+
+    #[tokio::test]
+    async fn files_that_cannot_work_are_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("x.sqlite");
+        std::fs::write(&file, b"this is no database, it is a text of some length........................................").unwrap();
+        let error = State::open(&file).unwrap_err();
+        assert_eq!(error.code(), "state_damaged");
+        assert!(error.to_string().contains("x.sqlite"), "{error}");
+        let newer = folder.path().join("new.sqlite");
+        drop(State::open(&newer).unwrap());
+        rusqlite::Connection::open(&newer).unwrap().pragma_update(None, "user_version", 99).unwrap();
+        assert_eq!(State::open(&newer).unwrap_err().code(), "state_too_new");
+    }
+
+    #[test]
+    fn the_file_is_private() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("d/s.sqlite");
+        drop(State::open(&file).unwrap());
+        assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(file.parent().unwrap().metadata().unwrap().permissions().mode() & 0o777, 0o700);
+    }
+}

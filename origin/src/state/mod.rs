@@ -1,0 +1,104 @@
+//! What must survive a restart: one SQLite file, owned by one thread.
+//!
+//! Every operation is one transaction, sent to the thread over a bounded channel, so that no async thread ever waits
+//! for the disk. A picture's row, and the bytes it counts, are written before its object ([`images`]).
+
+pub mod clients;
+mod error;
+pub mod images;
+pub mod keys;
+mod schema;
+pub mod users;
+
+use std::path::{Path, PathBuf};
+
+use rusqlite::{Connection, Transaction, TransactionBehavior};
+use serde::{Deserialize, Serialize};
+use tokio::sync::{mpsc, oneshot};
+
+pub use error::StateError;
+
+/// Operations that may wait for the thread; more wait outside.
+const QUEUE: usize = 1024;
+
+/// The section `state`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct StateSettings {
+    /// The SQLite file. Its folder is created with mode 700, the file with mode 600.
+    pub file: PathBuf,
+}
+
+impl Default for StateSettings {
+    fn default() -> Self {
+        Self { file: PathBuf::from("data/signet.sqlite") }
+    }
+}
+
+type Work = Box<dyn FnOnce(&mut Connection) + Send>;
+
+/// The state. Cheap to clone; the thread ends when the last clone is gone.
+#[derive(Clone)]
+pub struct State {
+    work: mpsc::Sender<Work>,
+}
+
+impl std::fmt::Debug for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("State")
+    }
+}
+
+impl State {
+    /// Opens or creates the file and brings its tables up to date.
+    ///
+    /// # Errors
+    /// [`StateError`] that names the file: not writable, damaged, made by a newer version.
+    pub fn open(file: &Path) -> Result<Self, StateError> {
+        let at = |error: StateError| error.at(file);
+        create_private(file).map_err(|error| at(StateError::Io(error.to_string())))?;
+        let mut connection = Connection::open(file).map_err(|error| at(error.into()))?;
+        schema::prepare(&mut connection).map_err(at)?;
+        let (work, mut waiting) = mpsc::channel::<Work>(QUEUE);
+        std::thread::Builder::new()
+            .name("state".into())
+            .spawn(move || {
+                while let Some(work) = waiting.blocking_recv() {
+                    work(&mut connection);
+                }
+            })
+            .map_err(|error| at(StateError::Io(error.to_string())))?;
+        Ok(Self { work })
+    }
+
+    /// Runs `work` in one transaction on the state's thread: all of it is kept, or none.
+    pub(crate) async fn transact<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Transaction<'_>) -> Result<T, StateError> + Send + 'static,
+    ) -> Result<T, StateError> {
+        let (answer, answered) = oneshot::channel();
+        let job: Work = Box::new(move |connection| {
+            let done = connection
+                .transaction_with_behavior(TransactionBehavior::Immediate)
+                .map_err(StateError::from)
+                .and_then(|transaction| {
+                    let value = work(&transaction)?;
+                    transaction.commit()?;
+                    Ok(value)
+                });
+            // Nobody waits any more when the request was dropped; the transaction stands all the same.
+            let _ = answer.send(done);
+        });
+        self.work.send(job).await.map_err(|_| StateError::Closed)?;
+        answered.await.map_err(|_| StateError::Closed)?
+    }
+}
+
+/// The folder with mode 700 and the file with mode 600, before SQLite makes them wider.
+fn create_private(file: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+    if let Some(folder) = file.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    }
+    std::fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(file).map(|_| ())
+}
