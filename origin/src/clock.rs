@@ -17,16 +17,23 @@ pub enum Clock {
 impl Clock {
     /// A clock that stands still at `seconds` since the epoch until it is turned.
     pub fn manual(seconds: u64) -> Self {
-        Self::Manual(Arc::new(AtomicU64::new(seconds.saturating_mul(1_000_000_000))))
+        Self::Manual(Arc::new(AtomicU64::new(
+            seconds.saturating_mul(1_000_000_000),
+        )))
     }
 
     /// Nanoseconds since the Unix epoch; 0 for a machine that believes to be before it.
-    #[allow(clippy::disallowed_methods, reason = "this is the clock that everyone else is passed")]
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "this is the clock that everyone else is passed"
+    )]
     pub fn nanos(&self) -> u64 {
         match self {
             Self::System => SystemTime::now()
                 .duration_since(UNIX_EPOCH)
-                .map_or(0, |since| u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)),
+                .map_or(0, |since| {
+                    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+                }),
             Self::Manual(nanos) => nanos.load(Ordering::SeqCst),
         }
     }
@@ -51,13 +58,19 @@ pub fn rfc3339(seconds: u64) -> String {
     let shifted = days + 719_468;
     let era = shifted / 146_097;
     let day_of_era = shifted % 146_097;
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let year_of_era =
+        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let month = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * month + 2) / 5 + 1;
     let month = if month < 10 { month + 3 } else { month - 9 };
     let year = era * 400 + year_of_era + u64::from(month <= 2);
-    format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", rest / 3600, rest / 60 % 60, rest % 60)
+    format!(
+        "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z",
+        rest / 3600,
+        rest / 60 % 60,
+        rest % 60
+    )
 }
 
 #[cfg(test)]

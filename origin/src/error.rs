@@ -49,7 +49,11 @@ pub enum ApiError {
 }
 
 const fn own(status: u16, code: &'static str, title: &'static str) -> Problem {
-    Problem { status, code, title }
+    Problem {
+        status,
+        code,
+        title,
+    }
 }
 
 impl ApiError {
@@ -59,22 +63,50 @@ impl ApiError {
             Self::Problem(problem) => *problem,
             Self::Invalid(_) => own(400, "invalid_request", "The request is not valid."),
             Self::Unauthorized => own(401, "unauthorized", "A valid access token is needed."),
-            Self::Scope(_) => own(403, "insufficient_scope", "The token does not have the scope for this."),
-            Self::CrossSite => own(403, "cross_site", "This request must come from the studio's own page."),
+            Self::Scope(_) => own(
+                403,
+                "insufficient_scope",
+                "The token does not have the scope for this.",
+            ),
+            Self::CrossSite => own(
+                403,
+                "cross_site",
+                "This request must come from the studio's own page.",
+            ),
             Self::Suspended => own(403, "suspended", "This account is suspended."),
             Self::Limited(_) => problem::RATE_LIMITED,
-            Self::StorageQuota { .. } => own(429, "storage_quota", "The storage quota is used up; delete pictures first."),
+            Self::StorageQuota { .. } => own(
+                429,
+                "storage_quota",
+                "The storage quota is used up; delete pictures first.",
+            ),
             Self::Busy(_) => own(503, "busy", "Too many jobs are waiting."),
             Self::Cancelled => own(409, "cancelled", "The job was cancelled."),
-            Self::State(StateError::Full) => own(507, "state_full", "The service has no room left."),
-            Self::State(_) => own(503, "state_unavailable", "The service cannot record the request."),
-            Self::Store(StoreError::Full(_)) => own(507, "store_full", "The image store has no room left."),
+            Self::State(StateError::Full) => {
+                own(507, "state_full", "The service has no room left.")
+            }
+            Self::State(_) => own(
+                503,
+                "state_unavailable",
+                "The service cannot record the request.",
+            ),
+            Self::Store(StoreError::Full(_)) => {
+                own(507, "store_full", "The image store has no room left.")
+            }
             Self::Store(StoreError::NotFound) => problem::NOT_FOUND,
             Self::Store(_) => problem::STORE_UNAVAILABLE,
-            Self::Infer(InferError::UnknownModel(_)) => own(404, "unknown_model", "No such model is loaded."),
-            Self::Infer(InferError::BadSpec { .. }) => own(400, "invalid_request", "The request is not valid."),
+            Self::Infer(InferError::UnknownModel(_)) => {
+                own(404, "unknown_model", "No such model is loaded.")
+            }
+            Self::Infer(InferError::BadSpec { .. }) => {
+                own(400, "invalid_request", "The request is not valid.")
+            }
             Self::Infer(InferError::Cancelled) => own(409, "cancelled", "The job was cancelled."),
-            Self::Infer(_) => own(500, "generation_failed", "The picture could not be made; nothing was charged."),
+            Self::Infer(_) => own(
+                500,
+                "generation_failed",
+                "The picture could not be made; nothing was charged.",
+            ),
             Self::Internal(_) => own(500, "internal", "Something went wrong here; it was logged."),
         }
     }
@@ -95,8 +127,12 @@ impl ApiError {
     fn log(&self) {
         match self {
             Self::State(error) => tracing::error!(code = error.code(), %error, "state failed"),
-            Self::Store(error) if *error != StoreError::NotFound => tracing::error!(code = error.code(), %error, "store failed"),
-            Self::Infer(error) if !error.is_callers_fault() && !matches!(error, InferError::Cancelled) => {
+            Self::Store(error) if *error != StoreError::NotFound => {
+                tracing::error!(code = error.code(), %error, "store failed")
+            }
+            Self::Infer(error)
+                if !error.is_callers_fault() && !matches!(error, InferError::Cancelled) =>
+            {
                 tracing::error!(code = error.code(), %error, "generation failed");
             }
             Self::Internal(error) => tracing::error!(%error, "defect"),
@@ -108,12 +144,17 @@ impl ApiError {
         answer.insert_header((header::CACHE_CONTROL, "no-store"));
         match self {
             Self::Unauthorized => {
-                answer.insert_header((header::WWW_AUTHENTICATE, "Bearer realm=\"signet\", error=\"invalid_token\""));
+                answer.insert_header((
+                    header::WWW_AUTHENTICATE,
+                    "Bearer realm=\"signet\", error=\"invalid_token\"",
+                ));
             }
             Self::Scope(scope) => {
                 answer.insert_header((
                     header::WWW_AUTHENTICATE,
-                    format!("Bearer realm=\"signet\", error=\"insufficient_scope\", scope=\"{scope}\""),
+                    format!(
+                        "Bearer realm=\"signet\", error=\"insufficient_scope\", scope=\"{scope}\""
+                    ),
                 ));
             }
             Self::Limited(refusal) => {
@@ -158,7 +199,11 @@ impl ResponseError for ApiError {
         let mut answer = HttpResponse::build(self.status_code());
         self.add_headers(&mut answer);
         answer.content_type(problem::MEDIA_TYPE);
-        answer.body(problem::problem_json(self.problem(), self.detail().as_deref(), None))
+        answer.body(problem::problem_json(
+            self.problem(),
+            self.detail().as_deref(),
+            None,
+        ))
     }
 }
 

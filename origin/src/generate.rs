@@ -32,7 +32,11 @@ pub async fn generate(
         return Err(ApiError::Suspended);
     }
     let job = request::read(&request, &body, &app)?;
-    let charge = Charge { address: address.0, token: &caller.jti, user: &caller.user_id };
+    let charge = Charge {
+        address: address.0,
+        token: &caller.jti,
+        user: &caller.user_id,
+    };
     let reservation = app.limits.admit(charge, app.clock.nanos())?;
     let pixels = stages::run(&app, &caller.user_id, &job).await?;
     let encoded = stages::encode(&app, pixels, job.format).await?;

@@ -22,8 +22,12 @@ use crate::startup::App;
 use crate::telemetry::RequestId;
 
 /// Routes whose arrivals the penalty box counts.
-const GENERATION_ROUTES: [&str; 4] =
-    ["/api/generate", "/v1/images/generations", "/v1/images/edits", "/v1/images/variations"];
+const GENERATION_ROUTES: [&str; 4] = [
+    "/api/generate",
+    "/v1/images/generations",
+    "/v1/images/edits",
+    "/v1/images/variations",
+];
 
 /// The public listener's.
 pub async fn public(
@@ -48,7 +52,10 @@ pub async fn images(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
-    run(request, next, |request, app| known_host(request, &app.settings.images.hosts())).await
+    run(request, next, |request, app| {
+        known_host(request, &app.settings.images.hosts())
+    })
+    .await
 }
 
 /// The operator listener's.
@@ -56,7 +63,10 @@ pub async fn operator(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
-    run(request, next, |request, app| known_host(request, &app.settings.server.operator_hosts())).await
+    run(request, next, |request, app| {
+        known_host(request, &app.settings.server.operator_hosts())
+    })
+    .await
 }
 
 async fn run(
@@ -76,37 +86,65 @@ async fn run(
         },
         Err(error) => {
             if let ApiError::Limited(refusal) = &error {
-                app.metrics.limited.with_label_values(&[refusal.policy]).inc();
+                app.metrics
+                    .limited
+                    .with_label_values(&[refusal.policy])
+                    .inc();
             }
             let answer = error.error_response();
             request.into_response(answer)
         }
     };
-    let route = response.request().match_pattern().unwrap_or_else(|| "other".into());
-    app.metrics.requests.with_label_values(&[route.as_str(), response.status().as_str()]).inc();
-    let error_policy = response.response().error().and_then(|error| match error.as_error::<ApiError>() {
-        Some(ApiError::Limited(refusal)) => Some(refusal.policy),
-        Some(ApiError::StorageQuota { .. }) => Some("storage"),
-        _ => None,
-    });
+    let route = response
+        .request()
+        .match_pattern()
+        .unwrap_or_else(|| "other".into());
+    app.metrics
+        .requests
+        .with_label_values(&[route.as_str(), response.status().as_str()])
+        .inc();
+    let error_policy =
+        response
+            .response()
+            .error()
+            .and_then(|error| match error.as_error::<ApiError>() {
+                Some(ApiError::Limited(refusal)) => Some(refusal.policy),
+                Some(ApiError::StorageQuota { .. }) => Some("storage"),
+                _ => None,
+            });
     if let Some(policy) = error_policy {
         app.metrics.limited.with_label_values(&[policy]).inc();
     }
     if let Ok(value) = HeaderValue::from_str(&id) {
-        response.headers_mut().insert(HeaderName::from_static("x-request-id"), value);
+        response
+            .headers_mut()
+            .insert(HeaderName::from_static("x-request-id"), value);
     }
     if response.status().as_u16() == 429 {
-        response.headers_mut().insert(HeaderName::from_static("signet-charged"), HeaderValue::from_static("0"));
+        response.headers_mut().insert(
+            HeaderName::from_static("signet-charged"),
+            HeaderValue::from_static("0"),
+        );
     }
     Ok(response)
 }
 
 /// The edge's id when it is one of the form we make, else a new one.
 fn request_id(request: &ServiceRequest) -> String {
-    let given = request.headers().get("x-request-id").and_then(|value| value.to_str().ok());
-    let is_plain = |id: &&str| (8..=64).contains(&id.len()) && id.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'-');
+    let given = request
+        .headers()
+        .get("x-request-id")
+        .and_then(|value| value.to_str().ok());
+    let is_plain = |id: &&str| {
+        (8..=64).contains(&id.len()) && id.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'-')
+    };
     given.filter(is_plain).map_or_else(
-        || rand::random::<[u8; 12]>().iter().map(|byte| format!("{byte:02x}")).collect(),
+        || {
+            rand::random::<[u8; 12]>()
+                .iter()
+                .map(|byte| format!("{byte:02x}"))
+                .collect()
+        },
         str::to_owned,
     )
 }
@@ -114,24 +152,41 @@ fn request_id(request: &ServiceRequest) -> String {
 /// # Errors
 /// 421 for a host that is not in the list; names are compared with and without a port.
 fn known_host(request: &ServiceRequest, hosts: &[String]) -> Result<(), ApiError> {
-    let host = request.uri().authority().map(|authority| authority.as_str().to_owned()).or_else(|| {
-        let mut values = request.headers().get_all("host");
-        let first = values.next().and_then(|value| value.to_str().ok()).map(str::to_owned);
-        if values.next().is_some() { None } else { first }
-    });
+    let host = request
+        .uri()
+        .authority()
+        .map(|authority| authority.as_str().to_owned())
+        .or_else(|| {
+            let mut values = request.headers().get_all("host");
+            let first = values
+                .next()
+                .and_then(|value| value.to_str().ok())
+                .map(str::to_owned);
+            if values.next().is_some() { None } else { first }
+        });
     let host = host.unwrap_or_default().to_ascii_lowercase();
     let bare = match host.rsplit_once(':') {
         Some((bare, port)) if port.bytes().all(|c| c.is_ascii_digit()) => bare,
         _ => host.as_str(),
     };
     let known = hosts.iter().any(|known| *known == host || *known == bare);
-    if known { Ok(()) } else { Err(ApiError::Problem(problem::UNKNOWN_HOST)) }
+    if known {
+        Ok(())
+    } else {
+        Err(ApiError::Problem(problem::UNKNOWN_HOST))
+    }
 }
 
 fn no_token_in_query(request: &ServiceRequest) -> Result<(), ApiError> {
     let named = |pair: &str| {
         let name = pair.split('=').next().unwrap_or("");
-        ["access_token", "token", "id_token"].iter().any(|known| name.eq_ignore_ascii_case(known))
+        ["access_token", "token", "id_token"]
+            .iter()
+            .any(|known| name.eq_ignore_ascii_case(known))
     };
-    if request.query_string().split('&').any(named) { Err(ApiError::Problem(problem::TOKEN_IN_QUERY)) } else { Ok(()) }
+    if request.query_string().split('&').any(named) {
+        Err(ApiError::Problem(problem::TOKEN_IN_QUERY))
+    } else {
+        Ok(())
+    }
 }

@@ -6,11 +6,15 @@ use crate::startup::App;
 
 /// `GET /metrics`.
 pub async fn metrics(app: web::Data<App>) -> HttpResponse {
-    app.metrics.queue_depth.set(i64::try_from(app.queue.stats().queued).unwrap_or(i64::MAX));
+    app.metrics
+        .queue_depth
+        .set(i64::try_from(app.queue.stats().queued).unwrap_or(i64::MAX));
     if let Ok(bytes) = app.state.stored_bytes().await {
         app.metrics.storage.set(bytes as f64);
     }
-    HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(app.metrics.render())
+    HttpResponse::Ok()
+        .content_type("text/plain; version=0.0.4; charset=utf-8")
+        .body(app.metrics.render())
 }
 
 /// `GET /healthz`: the process answers.
@@ -20,9 +24,18 @@ pub async fn healthz() -> HttpResponse {
 
 /// `GET /readyz`: state and store answer too.
 pub async fn readyz(app: web::Data<App>) -> HttpResponse {
-    let state = app.state.stored_bytes().await.map(|_| ()).map_err(|error| error.code());
+    let state = app
+        .state
+        .stored_bytes()
+        .await
+        .map(|_| ())
+        .map_err(|error| error.code());
     let store = app.store.check().await.map_err(|error| error.code());
     let word = |part: Result<(), &'static str>| part.map_or_else(|code| code, |()| "ok");
-    let mut answer = if state.is_ok() && store.is_ok() { HttpResponse::Ok() } else { HttpResponse::ServiceUnavailable() };
+    let mut answer = if state.is_ok() && store.is_ok() {
+        HttpResponse::Ok()
+    } else {
+        HttpResponse::ServiceUnavailable()
+    };
     answer.json(serde_json::json!({ "state": word(state), "store": word(store) }))
 }

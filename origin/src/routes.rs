@@ -1,7 +1,7 @@
 //! All routes on one page. A handler's scope stands in its arguments ([`crate::auth::Authorized`]).
 
-use actix_web::web::{self, ServiceConfig, delete, get, post};
 use actix_web::HttpResponse;
+use actix_web::web::{self, ServiceConfig, delete, get, post};
 use shared::problem;
 
 use crate::auth::{signin, token_endpoint};
@@ -23,10 +23,21 @@ pub fn public(config: &mut ServiceConfig) {
                 .default_service(web::to(post_only)),
         )
         .route("/.well-known/jwks.json", get().to(token_endpoint::jwks))
-        .route("/.well-known/oauth-authorization-server", get().to(token_endpoint::metadata))
+        .route(
+            "/.well-known/oauth-authorization-server",
+            get().to(token_endpoint::metadata),
+        )
         .route("/auth/login", get().to(signin::login))
-        .service(web::resource("/auth/logout").route(post().to(signin::logout)).default_service(web::to(post_only)))
-        .service(web::resource("/api/generate").route(post().to(generate::generate)).default_service(web::to(post_only)))
+        .service(
+            web::resource("/auth/logout")
+                .route(post().to(signin::logout))
+                .default_service(web::to(post_only)),
+        )
+        .service(
+            web::resource("/api/generate")
+                .route(post().to(generate::generate))
+                .default_service(web::to(post_only)),
+        )
         .route("/api/images", get().to(images::list))
         .route("/api/images/{id}", delete().to(images::delete))
         .route("/api/images/{id}/link", post().to(images::link))
@@ -58,6 +69,8 @@ async fn nothing() -> HttpResponse {
 async fn post_only() -> HttpResponse {
     let mut refused = answer(problem::METHOD_NOT_ALLOWED);
     let allow = actix_web::http::header::HeaderValue::from_static("POST");
-    refused.headers_mut().insert(actix_web::http::header::ALLOW, allow);
+    refused
+        .headers_mut()
+        .insert(actix_web::http::header::ALLOW, allow);
     refused
 }

@@ -81,23 +81,34 @@ const DRAIN_SECONDS: u64 = 8;
 pub type StartError = Box<dyn std::error::Error + Send + Sync>;
 
 /// A keyring from a setting or its file.
-fn keyring(name: &str, text: Option<&crate::secret::Secret>, file: Option<&Path>) -> Result<Option<Keyring>, StartError> {
+fn keyring(
+    name: &str,
+    text: Option<&crate::secret::Secret>,
+    file: Option<&Path>,
+) -> Result<Option<Keyring>, StartError> {
     let named = |error: &dyn std::fmt::Display| -> StartError { format!("{name}: {error}").into() };
     let text = match (text, file) {
         (Some(_), Some(_)) => return Err(named(&"set either the keys or the file, not both")),
         (Some(text), None) => text.clone(),
-        (None, Some(file)) => {
-            crate::secret::Secret::new(std::fs::read_to_string(file).map_err(|error| named(&format!("{}: {error}", file.display())))?)
-        }
+        (None, Some(file)) => crate::secret::Secret::new(
+            std::fs::read_to_string(file)
+                .map_err(|error| named(&format!("{}: {error}", file.display())))?,
+        ),
         (None, None) => return Ok(None),
     };
-    Keyring::parse(text.expose()).map(Some).map_err(|error| named(&error))
+    Keyring::parse(text.expose())
+        .map(Some)
+        .map_err(|error| named(&error))
 }
 
 /// The link keyring: configured, or for the embedded service one made at the first start and kept beside the state.
 pub(crate) fn configured_link_keys(settings: &Settings) -> Result<Keyring, StartError> {
     let images = &settings.images;
-    if let Some(ring) = keyring("images.keys", images.keys.as_ref(), images.keys_file.as_deref())? {
+    if let Some(ring) = keyring(
+        "images.keys",
+        images.keys.as_ref(),
+        images.keys_file.as_deref(),
+    )? {
         return Ok(ring);
     }
     let file = settings.state.file.with_file_name("link-keys");
@@ -113,7 +124,12 @@ fn write_private(file: &Path, text: &str) -> std::io::Result<()> {
     use std::io::Write;
     use std::os::unix::fs::OpenOptionsExt;
     let partial = file.with_extension("partial");
-    let mut out = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&partial)?;
+    let mut out = std::fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&partial)?;
     out.write_all(text.as_bytes())?;
     out.sync_all()?;
     std::fs::rename(partial, file)
@@ -127,23 +143,47 @@ impl App {
     pub async fn open(settings: Settings, clock: Clock) -> Result<Self, StartError> {
         let state = State::open(&settings.state.file)?;
         let ring = configured_link_keys(&settings)?;
-        let edge_keys = keyring("edge.keys", settings.edge.keys.as_ref(), settings.edge.keys_file.as_deref())?;
+        let edge_keys = keyring(
+            "edge.keys",
+            settings.edge.keys.as_ref(),
+            settings.edge.keys_file.as_deref(),
+        )?;
         let store = Store::open(&settings.storage).await?;
-        let issuer = if settings.auth.issuer.is_empty() { settings.server.url() } else { settings.auth.issuer.clone() };
+        let issuer = if settings.auth.issuer.is_empty() {
+            settings.server.url()
+        } else {
+            settings.auth.issuer.clone()
+        };
         let life = settings.auth.token_minutes * 60;
-        let tokens = Tokens::open(&state, &issuer, &settings.auth.audience, life, clock.seconds()).await?;
+        let tokens = Tokens::open(
+            &state,
+            &issuer,
+            &settings.auth.audience,
+            life,
+            clock.seconds(),
+        )
+        .await?;
         let infer = settings.infer.clone();
         let engine = Arc::new(tokio::task::spawn_blocking(move || Engine::load(&infer)).await??);
         for (folder, error) in engine.refused() {
             tracing::error!(folder = %folder.display(), %error, "a model was refused");
         }
         let metrics = Metrics::new()?;
-        let queue = Queue::start(Arc::clone(&engine), settings.queue.clone(), metrics.observer())?;
+        let queue = Queue::start(
+            Arc::clone(&engine),
+            settings.queue.clone(),
+            metrics.observer(),
+        )?;
         let referers = settings.images.referers(&settings.server.url())?;
         let images_url = settings.images.url();
         let app = Self {
             queue,
-            publisher: Publisher::new(ring, &images_url, settings.images.link_seconds, settings.images.grain_seconds),
+            publisher: Publisher::new(
+                ring,
+                &images_url,
+                settings.images.link_seconds,
+                settings.images.grain_seconds,
+            ),
             resource_policy: referers.resource_policy(images_url.split("://").nth(1).unwrap_or("")),
             referers: Arc::new(referers),
             limits: Limits::new(&settings.limits)?,
@@ -168,7 +208,9 @@ impl App {
     /// deletion is finished.
     async fn settle(&self) -> Result<(), StartError> {
         for row in self.state.deleting_images().await? {
-            images::remove_object(self, &row.key).await.map_err(|error| format!("finishing a deletion: {error}"))?;
+            images::remove_object(self, &row.key)
+                .await
+                .map_err(|error| format!("finishing a deletion: {error}"))?;
             self.state.remove_image(&row.user_id, &row.id).await?;
         }
         let pending = self.state.pending_images().await?;
@@ -188,7 +230,11 @@ impl App {
             }
         }
         if listed + dropped > 0 {
-            tracing::warn!(listed, dropped, "settled pictures that a crash left pending");
+            tracing::warn!(
+                listed,
+                dropped,
+                "settled pictures that a crash left pending"
+            );
         }
         Ok(())
     }
@@ -205,7 +251,9 @@ struct Bound {
 /// Fixes port 0 by binding first, so that every address in the configuration is the real one.
 fn bind(settings: &mut Settings) -> std::io::Result<[Option<std::net::TcpListener>; 3]> {
     let listen = |address: &mut SocketAddr| {
-        let named = |error: std::io::Error| std::io::Error::new(error.kind(), format!("{address}: {error}"));
+        let named = |error: std::io::Error| {
+            std::io::Error::new(error.kind(), format!("{address}: {error}"))
+        };
         let listener = std::net::TcpListener::bind(*address).map_err(named)?;
         listener.set_nonblocking(true)?;
         *address = listener.local_addr()?;
@@ -213,7 +261,11 @@ fn bind(settings: &mut Settings) -> std::io::Result<[Option<std::net::TcpListene
     };
     let public = listen(&mut settings.server.bind)?;
     let operator = listen(&mut settings.server.operator_bind)?;
-    let images = if settings.images.deliver { Some(listen(&mut settings.images.bind)?) } else { None };
+    let images = if settings.images.deliver {
+        Some(listen(&mut settings.images.bind)?)
+    } else {
+        None
+    };
     Ok([Some(public), images, Some(operator)])
 }
 
@@ -231,7 +283,10 @@ pub async fn serve(mut settings: Settings, clock: Clock) -> Result<(), StartErro
     let ready_file = settings.server.ready_file.clone();
     let app = App::open(settings, clock).await?;
     let queue = app.queue.clone();
-    let studio = web::Data::new(Studio::new(&app.settings.images.url(), &app.engine.models())?);
+    let studio = web::Data::new(Studio::new(
+        &app.settings.images.url(),
+        &app.engine.models(),
+    )?);
     let data = web::Data::new(app);
     let mut servers = Vec::new();
     if let Some(listener) = public {
@@ -243,20 +298,44 @@ pub async fn serve(mut settings: Settings, clock: Clock) -> Result<(), StartErro
                 .wrap(from_fn(middleware::public))
                 .configure(routes::public)
         });
-        servers.push(server.shutdown_timeout(DRAIN_SECONDS).listen(listener)?.workers(2).run());
+        servers.push(
+            server
+                .shutdown_timeout(DRAIN_SECONDS)
+                .listen(listener)?
+                .workers(2)
+                .run(),
+        );
     }
     if let Some(listener) = images {
         let data = data.clone();
         let server = HttpServer::new(move || {
-            ActixApp::new().app_data(data.clone()).wrap(from_fn(middleware::images)).configure(routes::images)
+            ActixApp::new()
+                .app_data(data.clone())
+                .wrap(from_fn(middleware::images))
+                .configure(routes::images)
         });
-        servers.push(server.shutdown_timeout(DRAIN_SECONDS).listen(listener)?.workers(1).run());
+        servers.push(
+            server
+                .shutdown_timeout(DRAIN_SECONDS)
+                .listen(listener)?
+                .workers(1)
+                .run(),
+        );
     }
     if let Some(listener) = operator {
         let server = HttpServer::new(move || {
-            ActixApp::new().app_data(data.clone()).wrap(from_fn(middleware::operator)).configure(routes::operator)
+            ActixApp::new()
+                .app_data(data.clone())
+                .wrap(from_fn(middleware::operator))
+                .configure(routes::operator)
         });
-        servers.push(server.shutdown_timeout(DRAIN_SECONDS).listen(listener)?.workers(1).run());
+        servers.push(
+            server
+                .shutdown_timeout(DRAIN_SECONDS)
+                .listen(listener)?
+                .workers(1)
+                .run(),
+        );
     }
     announce(&bound, &ready_file)?;
     let ended = futures_util::future::join_all(servers).await;
@@ -268,7 +347,11 @@ pub async fn serve(mut settings: Settings, clock: Clock) -> Result<(), StartErro
 fn announce(bound: &Bound, ready_file: &Path) -> std::io::Result<()> {
     let json = serde_json::json!({ "public": bound.public, "images": bound.images, "operator": bound.operator });
     tracing::info!(public = %bound.public, operator = %bound.operator, images = ?bound.images, "ready");
-    if ready_file.as_os_str().is_empty() { Ok(()) } else { write_private(ready_file, &json.to_string()) }
+    if ready_file.as_os_str().is_empty() {
+        Ok(())
+    } else {
+        write_private(ready_file, &json.to_string())
+    }
 }
 
 /// In debug builds a test can stop the service at a named point (`SIGNET_TEST_PAUSE_AT`), to kill it there.

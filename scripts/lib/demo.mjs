@@ -7,6 +7,7 @@ import http from "node:http";
 import net from "node:net";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
+import { edgeCommand } from "./edge.mjs";
 
 const ROOT = path.resolve(path.dirname(fileURLToPath(import.meta.url)), "../..");
 const RUN = path.join(ROOT, ".run");
@@ -165,7 +166,11 @@ async function main() {
   const admin = addClient(originEnv, "demo operator", `${ALL_SCOPES} admin`);
 
   await Promise.all([edge.release(), origin.release(), operator.release()]);
-  start("edge", ...edgeCommand({ edge, edgeUrl, imagesUrl, originUrl, linkKeys, edgeKeys, s3 }));
+  const vars = {
+    IMAGES_HOST: `localhost:${edge.port}`, API_HOST: `127.0.0.1:${edge.port}`, ORIGIN_URL: originUrl, LINK_KEYS: linkKeys,
+    EDGE_KEYS: edgeKeys, CLIENT_IP_HEADER: "cf-connecting-ip", REFERER_HOSTS: `127.0.0.1:${edge.port}`, LIMITS: limitsOff ? "off" : "on",
+  };
+  start("edge", ...edgeCommand({ dir: path.join(stateDir, "edge"), port: edge.port, vars, s3 }));
   start("origin", BIN, ["serve"], originEnv);
   await untilAnswers("origin", `${operatorUrl}/readyz`, {}, 60);
   await untilAnswers("edge", `${edgeUrl}/.well-known/jwks.json`, { "cf-connecting-ip": "192.0.2.1" }, 60);
@@ -190,6 +195,28 @@ async function main() {
   say(`its link (valid one hour): ${result.link}`);
   say(`without its signature: ${result.unsigned_status}; with a changed one: ${result.tampered_status}`);
   say(`studio: ${edgeUrl}/   (Ctrl-C stops everything; .run/env has the client and the keys)`);
+}
+
+/** The origin's configuration, as variables; secrets never stand in a file or on a command line. */
+function originSettings({ edgeUrl, imagesUrl, edge, origin, operator, linkKeys, edgeKeys, s3 }) {
+  return {
+    SIGNET_SERVER__BIND: `127.0.0.1:${origin.port}`,
+    SIGNET_SERVER__OPERATOR_BIND: `127.0.0.1:${operator.port}`,
+    SIGNET_SERVER__URL: edgeUrl,
+    SIGNET_IMAGES__URL: imagesUrl,
+    SIGNET_IMAGES__DELIVER: "false",
+    SIGNET_IMAGES__KEYS: linkKeys,
+    SIGNET_EDGE__REQUIRE: "true",
+    SIGNET_EDGE__KEYS: edgeKeys,
+    SIGNET_STATE__FILE: path.join(stateDir, "signet.sqlite"),
+    SIGNET_STORAGE__KIND: "s3",
+    SIGNET_STORAGE__S3__ENDPOINT: `http://127.0.0.1:${edge.port}/cdn-cgi/local/r2/s3`,
+    SIGNET_STORAGE__S3__BUCKET: "signet-images",
+    SIGNET_STORAGE__S3__ACCESS_KEY_ID: s3.id,
+    SIGNET_STORAGE__S3__SECRET_ACCESS_KEY: s3.secret,
+    SIGNET_LIMITS__ENABLED: limitsOff ? "false" : "true",
+    SIGNET_INFER__MODELS: JSON.stringify([path.join(ROOT, "models/demo")]),
+  };
 }
 
 const seconds = () => ((Date.now() - started) / 1000).toFixed(1);

@@ -27,7 +27,9 @@ pub struct Caller {
 
 impl Caller {
     fn of(request: &HttpRequest) -> Result<Self, ApiError> {
-        let app = request.app_data::<web::Data<App>>().ok_or_else(|| ApiError::Internal("no app data".into()))?;
+        let app = request
+            .app_data::<web::Data<App>>()
+            .ok_or_else(|| ApiError::Internal("no app data".into()))?;
         match request.headers().get(header::AUTHORIZATION) {
             Some(value) => {
                 let now = app.clock.seconds();
@@ -47,7 +49,8 @@ impl Caller {
     }
 
     fn of_session(request: &HttpRequest, app: &App, sessions: &Sessions) -> Result<Self, ApiError> {
-        let caller = session::read(request, sessions, app.clock.seconds()).ok_or(ApiError::Unauthorized)?;
+        let caller =
+            session::read(request, sessions, app.clock.seconds()).ok_or(ApiError::Unauthorized)?;
         let safe = matches!(*request.method(), Method::GET | Method::HEAD);
         if !safe && !session::is_same_origin(request, &app.settings.server.origins()) {
             return Err(ApiError::CrossSite);
@@ -58,7 +61,9 @@ impl Caller {
 
 fn bearer(value: &header::HeaderValue) -> Option<&str> {
     let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim_start_matches(' '))
+    scheme
+        .eq_ignore_ascii_case("bearer")
+        .then(|| token.trim_start_matches(' '))
 }
 
 /// A caller with the scope `S`. A handler that takes none of these gets no caller at all.
@@ -82,7 +87,10 @@ impl<S: Scope> FromRequest for Authorized<S> {
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         ready(Caller::of(request).and_then(|caller| {
             if caller.scopes.has(S::NAME) {
-                Ok(Self { caller, scope: PhantomData })
+                Ok(Self {
+                    caller,
+                    scope: PhantomData,
+                })
             } else {
                 Err(ApiError::Scope(S::NAME))
             }

@@ -1,7 +1,7 @@
 //! Client secrets: made here, shown once, kept as argon2id hashes.
 
-use argon2::password_hash::{PasswordHasher, PasswordVerifier, phc::PasswordHash};
 use argon2::Argon2;
+use argon2::password_hash::{PasswordHasher, PasswordVerifier, phc::PasswordHash};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 
 use super::Scopes;
@@ -26,7 +26,10 @@ pub fn random_token() -> String {
 
 /// Whether a user id is `[A-Za-z0-9_-]{1,64}`.
 pub fn is_user_id(text: &str) -> bool {
-    (1..=64).contains(&text.len()) && text.bytes().all(|c| c.is_ascii_alphanumeric() || matches!(c, b'_' | b'-'))
+    (1..=64).contains(&text.len())
+        && text
+            .bytes()
+            .all(|c| c.is_ascii_alphanumeric() || matches!(c, b'_' | b'-'))
 }
 
 /// Registers a client; it belongs to `user`, by default to a user of its own id.
@@ -54,11 +57,18 @@ pub async fn add(
         created: now,
     };
     state.add_client(row).await?;
-    Ok(NewClient { id, secret, user_id })
+    Ok(NewClient {
+        id,
+        secret,
+        user_id,
+    })
 }
 
 fn hash(secret: &Secret) -> Result<String, String> {
-    Argon2::default().hash_password(secret.expose().as_bytes()).map(|hash| hash.to_string()).map_err(|e| e.to_string())
+    Argon2::default()
+        .hash_password(secret.expose().as_bytes())
+        .map(|hash| hash.to_string())
+        .map_err(|e| e.to_string())
 }
 
 /// Whether the secret is the client's; takes tens of milliseconds of CPU on purpose. Without a client a hash is
@@ -66,7 +76,11 @@ fn hash(secret: &Secret) -> Result<String, String> {
 pub fn verify(secret: &Secret, hash: Option<&str>) -> bool {
     const NOBODY: &str = "$argon2id$v=19$m=19456,t=2,p=1$c2lnbmV0LW5vYm9keS1zYWx0$DLvzYBOkGVyyZx8DRd1YGkGAkYIpfdjjPv2RvMWjvGo";
     let parsed = PasswordHash::new(hash.unwrap_or(NOBODY));
-    let matches = parsed.is_ok_and(|hash| Argon2::default().verify_password(secret.expose().as_bytes(), &hash).is_ok());
+    let matches = parsed.is_ok_and(|hash| {
+        Argon2::default()
+            .verify_password(secret.expose().as_bytes(), &hash)
+            .is_ok()
+    });
     matches && hash.is_some()
 }
 

@@ -5,8 +5,14 @@
 pub struct Scopes(u8);
 
 /// Every scope there is, in the order of its bit.
-pub const ALL: [&str; 6] =
-    ["images:generate", "images:read", "images:write", "uploads:write", "billing:read", "admin"];
+pub const ALL: [&str; 6] = [
+    "images:generate",
+    "images:read",
+    "images:write",
+    "uploads:write",
+    "billing:read",
+    "admin",
+];
 
 impl Scopes {
     /// All but `admin`.
@@ -17,10 +23,15 @@ impl Scopes {
     /// # Errors
     /// The first name that is no scope.
     pub fn parse(text: &str) -> Result<Self, String> {
-        text.split(' ').filter(|name| !name.is_empty()).try_fold(Self(0), |set, name| {
-            let bit = ALL.iter().position(|known| *known == name).ok_or_else(|| name.to_owned())?;
-            Ok(Self(set.0 | 1 << bit))
-        })
+        text.split(' ')
+            .filter(|name| !name.is_empty())
+            .try_fold(Self(0), |set, name| {
+                let bit = ALL
+                    .iter()
+                    .position(|known| *known == name)
+                    .ok_or_else(|| name.to_owned())?;
+                Ok(Self(set.0 | 1 << bit))
+            })
     }
 
     /// Whether all of `other` are in it.
@@ -41,8 +52,12 @@ impl Scopes {
 
 impl std::fmt::Display for Scopes {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let names: Vec<&str> =
-            ALL.iter().enumerate().filter(|(bit, _)| self.0 & 1 << bit != 0).map(|(_, name)| *name).collect();
+        let names: Vec<&str> = ALL
+            .iter()
+            .enumerate()
+            .filter(|(bit, _)| self.0 & 1 << bit != 0)
+            .map(|(_, name)| *name)
+            .collect();
         f.write_str(&names.join(" "))
     }
 }

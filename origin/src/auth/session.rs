@@ -25,7 +25,10 @@ pub struct Sessions {
 impl Sessions {
     /// Sessions that live so many seconds.
     pub fn new(life: u64) -> Self {
-        let known = Cache::builder().max_capacity(CAPACITY).time_to_live(Duration::from_secs(life)).build();
+        let known = Cache::builder()
+            .max_capacity(CAPACITY)
+            .time_to_live(Duration::from_secs(life))
+            .build();
         Self { known, life }
     }
 
@@ -33,15 +36,27 @@ impl Sessions {
     pub fn start(&self, user: &str, now: u64) -> String {
         let token = random_token();
         let name = digest(&token);
-        let jti: String = name.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-        let caller = Caller { user_id: user.into(), client_id: "studio".into(), jti: Arc::from(jti), scopes: Scopes::USER };
+        let jti: String = name
+            .iter()
+            .take(8)
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        let caller = Caller {
+            user_id: user.into(),
+            client_id: "studio".into(),
+            jti: Arc::from(jti),
+            scopes: Scopes::USER,
+        };
         self.known.insert(name, (caller, now + self.life));
         token
     }
 
     /// The caller of a session.
     pub fn get(&self, token: &str, now: u64) -> Option<Caller> {
-        self.known.get(&digest(token)).filter(|(_, end)| now < *end).map(|(caller, _)| caller)
+        self.known
+            .get(&digest(token))
+            .filter(|(_, end)| now < *end)
+            .map(|(caller, _)| caller)
     }
 
     /// Ends a session.
@@ -76,7 +91,9 @@ pub fn cookie(token: Option<String>, secure: bool) -> Cookie<'static> {
 /// The session's token in a request; a name that stands twice counts as none.
 pub fn token_of(request: &HttpRequest) -> Option<String> {
     let cookies = request.cookies().ok()?;
-    let mut found = cookies.iter().filter(|cookie| matches!(cookie.name(), "__Host-signet" | "signet"));
+    let mut found = cookies
+        .iter()
+        .filter(|cookie| matches!(cookie.name(), "__Host-signet" | "signet"));
     let one = found.next().map(|cookie| cookie.value().to_owned());
     if found.next().is_some() { None } else { one }
 }
@@ -89,7 +106,12 @@ pub fn read(request: &HttpRequest, sessions: &Sessions, now: u64) -> Option<Call
 /// Whether a session's unsafe request comes from the studio's page: its own `Origin`, and the header that no form
 /// and no foreign script can send.
 pub fn is_same_origin(request: &HttpRequest, origins: &[String]) -> bool {
-    let text = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok());
+    let text = |name: &str| {
+        request
+            .headers()
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+    };
     let origin = text(header::ORIGIN.as_str()).unwrap_or("");
     text("signet-studio") == Some("1") && origins.iter().any(|known| known == origin)
 }
@@ -114,22 +136,39 @@ mod tests {
     fn unsafe_requests_need_our_origin_and_the_header() {
         let origins = ["https://api.example.com".to_owned()];
         let ask = |origin: &str, studio: &str| {
-            let request = TestRequest::default().insert_header(("origin", origin)).insert_header(("signet-studio", studio));
+            let request = TestRequest::default()
+                .insert_header(("origin", origin))
+                .insert_header(("signet-studio", studio));
             is_same_origin(&request.to_http_request(), &origins)
         };
         assert!(ask("https://api.example.com", "1"));
         assert!(!ask("https://api.example.com", "0"));
         assert!(!ask("https://evil.example", "1"));
         assert!(!ask("null", "1"));
-        assert!(!is_same_origin(&TestRequest::default().insert_header(("signet-studio", "1")).to_http_request(), &origins));
+        assert!(!is_same_origin(
+            &TestRequest::default()
+                .insert_header(("signet-studio", "1"))
+                .to_http_request(),
+            &origins
+        ));
     }
 
     #[test]
     fn the_cookie_is_closed_to_scripts_and_other_sites() {
         let text = cookie(Some("t".into()), true).to_string();
-        for part in ["__Host-signet=t", "HttpOnly", "SameSite=Strict", "Secure", "Path=/"] {
+        for part in [
+            "__Host-signet=t",
+            "HttpOnly",
+            "SameSite=Strict",
+            "Secure",
+            "Path=/",
+        ] {
             assert!(text.contains(part), "{text}");
         }
-        assert!(!cookie(Some("t".into()), false).to_string().contains("Secure"));
+        assert!(
+            !cookie(Some("t".into()), false)
+                .to_string()
+                .contains("Secure")
+        );
     }
 }

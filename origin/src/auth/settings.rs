@@ -23,7 +23,13 @@ pub struct AuthSettings {
 
 impl Default for AuthSettings {
     fn default() -> Self {
-        Self { issuer: String::new(), audience: "signet".into(), token_minutes: 30, session_hours: 12, local_sign_in: true }
+        Self {
+            issuer: String::new(),
+            audience: "signet".into(),
+            token_minutes: 30,
+            session_hours: 12,
+            local_sign_in: true,
+        }
     }
 }
 
@@ -32,13 +38,19 @@ impl AuthSettings {
     /// A sentence that names the setting.
     pub fn validate(&self) -> Result<(), String> {
         if !TOKEN_MINUTES.contains(&self.token_minutes) {
-            return Err(format!("auth.token_minutes is {}; tokens live 15 to 60 minutes", self.token_minutes));
+            return Err(format!(
+                "auth.token_minutes is {}; tokens live 15 to 60 minutes",
+                self.token_minutes
+            ));
         }
         if self.audience.is_empty() {
             return Err("auth.audience is empty".into());
         }
         if !(1..=168).contains(&self.session_hours) {
-            return Err(format!("auth.session_hours is {}; sessions live 1 to 168 hours", self.session_hours));
+            return Err(format!(
+                "auth.session_hours is {}; sessions live 1 to 168 hours",
+                self.session_hours
+            ));
         }
         Ok(())
     }

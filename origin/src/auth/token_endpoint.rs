@@ -58,7 +58,9 @@ fn decode(text: &str) -> Option<String> {
 
 /// Id and secret of `Authorization: Basic` (RFC 6749 section 2.3.1: both form-encoded).
 fn basic(request: &HttpRequest) -> Option<Option<(String, Secret)>> {
-    let Some(value) = request.headers().get(header::AUTHORIZATION) else { return Some(None) };
+    let Some(value) = request.headers().get(header::AUTHORIZATION) else {
+        return Some(None);
+    };
     let (scheme, encoded) = value.to_str().ok()?.split_once(' ')?;
     if !scheme.eq_ignore_ascii_case("basic") {
         return None;
@@ -81,27 +83,56 @@ pub async fn token(
         .headers()
         .get(header::CONTENT_TYPE)
         .and_then(|value| value.to_str().ok())
-        .is_some_and(|value| value.split(';').next().unwrap_or("").trim().eq_ignore_ascii_case("application/x-www-form-urlencoded"));
+        .is_some_and(|value| {
+            value
+                .split(';')
+                .next()
+                .unwrap_or("")
+                .trim()
+                .eq_ignore_ascii_case("application/x-www-form-urlencoded")
+        });
     if !is_form {
         return invalid("the body must be application/x-www-form-urlencoded");
     }
     let Some(form) = std::str::from_utf8(&body).ok().and_then(parse_form) else {
         return invalid("the body is no form, or names a parameter twice");
     };
-    let field = |name: &str| form.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
+    let field = |name: &str| {
+        form.iter()
+            .find(|(known, _)| known == name)
+            .map(|(_, value)| value.as_str())
+    };
     match field("grant_type") {
         Some("client_credentials") => {}
-        Some(_) => return Ok(refuse(400, "unsupported_grant_type", "client_credentials is supported")),
+        Some(_) => {
+            return Ok(refuse(
+                400,
+                "unsupported_grant_type",
+                "client_credentials is supported",
+            ));
+        }
         None => return invalid("grant_type is missing"),
     }
     let Some(in_header) = basic(&request) else {
-        return Ok(refuse(401, "invalid_client", "the Authorization header is not Basic"));
+        return Ok(refuse(
+            401,
+            "invalid_client",
+            "the Authorization header is not Basic",
+        ));
     };
-    let in_form = field("client_id").zip(field("client_secret")).map(|(id, secret)| (id.to_owned(), Secret::new(secret)));
+    let in_form = field("client_id")
+        .zip(field("client_secret"))
+        .map(|(id, secret)| (id.to_owned(), Secret::new(secret)));
     let (id, secret) = match (in_header, in_form) {
         (Some(_), Some(_)) => return invalid("authenticate in one way, not two"),
         (Some(both), None) | (None, Some(both)) => both,
-        (None, None) => return Ok(refuse(401, "invalid_client", "client authentication is missing")),
+        (None, None) => {
+            return Ok(refuse(
+                401,
+                "invalid_client",
+                "client authentication is missing",
+            ));
+        }
     };
     let client = app.state.client(&id).await?;
     let hash = client.as_ref().map(|client| client.secret_hash.clone());
@@ -114,16 +145,33 @@ pub async fn token(
         .map_err(|error| ApiError::Internal(error.to_string()))?;
     let client = match client {
         Some(client) if matches && !client.disabled => client,
-        _ => return Ok(refuse(401, "invalid_client", "unknown client or wrong secret")),
+        _ => {
+            return Ok(refuse(
+                401,
+                "invalid_client",
+                "unknown client or wrong secret",
+            ));
+        }
     };
-    let granted = Scopes::parse(&client.scopes).map_err(|scope| ApiError::Internal(format!("client with scope {scope}")))?;
+    let granted = Scopes::parse(&client.scopes)
+        .map_err(|scope| ApiError::Internal(format!("client with scope {scope}")))?;
     let scopes = match field("scope").map(Scopes::parse) {
         None => granted,
         Some(Ok(asked)) if !asked.is_empty() && granted.contain(asked) => asked,
-        Some(_) => return Ok(refuse(400, "invalid_scope", "the client may not have this scope")),
+        Some(_) => {
+            return Ok(refuse(
+                400,
+                "invalid_scope",
+                "the client may not have this scope",
+            ));
+        }
     };
     if app.state.user(&client.user_id).await?.suspended {
-        return Ok(refuse(400, "unauthorized_client", "this account is suspended"));
+        return Ok(refuse(
+            400,
+            "unauthorized_client",
+            "this account is suspended",
+        ));
     }
     let token = app
         .tokens
@@ -136,21 +184,25 @@ pub async fn token(
 
 /// `GET /.well-known/jwks.json`.
 pub async fn jwks(app: web::Data<App>) -> HttpResponse {
-    HttpResponse::Ok().insert_header((header::CACHE_CONTROL, "public, max-age=300")).json(app.tokens.jwks())
+    HttpResponse::Ok()
+        .insert_header((header::CACHE_CONTROL, "public, max-age=300"))
+        .json(app.tokens.jwks())
 }
 
 /// `GET /.well-known/oauth-authorization-server` (RFC 8414).
 pub async fn metadata(app: web::Data<App>) -> HttpResponse {
     let base = app.tokens.issuer();
-    HttpResponse::Ok().insert_header((header::CACHE_CONTROL, "public, max-age=300")).json(serde_json::json!({
-        "issuer": base,
-        "token_endpoint": format!("{base}/oauth/token"),
-        "jwks_uri": format!("{base}/.well-known/jwks.json"),
-        "grant_types_supported": ["client_credentials"],
-        "response_types_supported": [],
-        "token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post"],
-        "scopes_supported": super::scope::ALL,
-    }))
+    HttpResponse::Ok()
+        .insert_header((header::CACHE_CONTROL, "public, max-age=300"))
+        .json(serde_json::json!({
+            "issuer": base,
+            "token_endpoint": format!("{base}/oauth/token"),
+            "jwks_uri": format!("{base}/.well-known/jwks.json"),
+            "grant_types_supported": ["client_credentials"],
+            "response_types_supported": [],
+            "token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post"],
+            "scopes_supported": super::scope::ALL,
+        }))
 }
 
 #[cfg(test)]
@@ -160,7 +212,10 @@ mod tests {
 
     #[test]
     fn forms_are_read_strictly() {
-        assert_eq!(parse_form("a=b+c&d=%2B").unwrap(), [("a".into(), "b c".into()), ("d".into(), "+".into())]);
+        assert_eq!(
+            parse_form("a=b+c&d=%2B").unwrap(),
+            [("a".into(), "b c".into()), ("d".into(), "+".into())]
+        );
         assert_eq!(parse_form("a=1&a=2"), None);
         assert_eq!(parse_form("a"), None);
         assert_eq!(parse_form("a=%zz"), None);

@@ -113,7 +113,11 @@ impl Tokens {
         let read = |row: &SigningKeyRow| {
             let signing = SigningKey::from_pkcs8_der(&row.pkcs8)
                 .map_err(|_| StateError::Damaged(format!("signing key {}", row.kid)))?;
-            Ok(Key { kid: row.kid.clone(), verifying: signing.verifying_key(), signing })
+            Ok(Key {
+                kid: row.kid.clone(),
+                verifying: signing.verifying_key(),
+                signing,
+            })
         };
         let keys: Vec<Key> = rows.iter().map(read).collect::<Result<_, StateError>>()?;
         Ok(Self {
@@ -138,7 +142,11 @@ impl Tokens {
     /// A new token; `None` only when there is no key, which [`Tokens::open`] prevents.
     pub fn issue(&self, user: &str, client: &str, scopes: Scopes, now: u64) -> Option<String> {
         let key = self.keys.first()?;
-        let header = Header { alg: "EdDSA".into(), typ: "at+jwt".into(), kid: key.kid.clone() };
+        let header = Header {
+            alg: "EdDSA".into(),
+            typ: "at+jwt".into(),
+            kid: key.kid.clone(),
+        };
         let claims = Claims {
             iss: self.issuer.as_ref().into(),
             aud: self.audience.as_ref().into(),
@@ -149,8 +157,14 @@ impl Tokens {
             iat: now,
             exp: now + self.life,
         };
-        let part = |json: serde_json::Result<Vec<u8>>| json.ok().map(|bytes| URL_SAFE_NO_PAD.encode(bytes));
-        let signed = format!("{}.{}", part(serde_json::to_vec(&header))?, part(serde_json::to_vec(&claims))?);
+        let part = |json: serde_json::Result<Vec<u8>>| {
+            json.ok().map(|bytes| URL_SAFE_NO_PAD.encode(bytes))
+        };
+        let signed = format!(
+            "{}.{}",
+            part(serde_json::to_vec(&header))?,
+            part(serde_json::to_vec(&claims))?
+        );
         let signature = URL_SAFE_NO_PAD.encode(key.signing.sign(signed.as_bytes()).to_bytes());
         Some(format!("{signed}.{signature}"))
     }
@@ -172,7 +186,10 @@ impl Tokens {
                 claims
             }
         };
-        if claims.iat > now + SKEW || now >= claims.exp || claims.exp - claims.iat.min(claims.exp) > 3600 {
+        if claims.iat > now + SKEW
+            || now >= claims.exp
+            || claims.exp - claims.iat.min(claims.exp) > 3600
+        {
             return Err(TokenError::Time);
         }
         Ok(claims)
@@ -188,10 +205,16 @@ impl Tokens {
         if header.alg != "EdDSA" || header.typ != "at+jwt" {
             return Err(Foreign);
         }
-        let key = self.keys.iter().find(|key| key.kid == header.kid).ok_or(Foreign)?;
+        let key = self
+            .keys
+            .iter()
+            .find(|key| key.kid == header.kid)
+            .ok_or(Foreign)?;
         let signature = Signature::from_slice(&decode(signature)?).map_err(|_| Malformed)?;
         // Strict: refuses small-order keys and non-canonical signatures.
-        key.verifying.verify_strict(signed.as_bytes(), &signature).map_err(|_| Bad)?;
+        key.verifying
+            .verify_strict(signed.as_bytes(), &signature)
+            .map_err(|_| Bad)?;
         let claims: Claims = serde_json::from_slice(&decode(claims)?).map_err(|_| Malformed)?;
         if claims.iss != *self.issuer || claims.aud != *self.audience {
             return Err(Audience);
@@ -218,10 +241,16 @@ impl Tokens {
 /// A fresh key; its id is made of its public half.
 pub fn new_key(now: u64) -> Result<SigningKeyRow, StateError> {
     let signing = SigningKey::from_bytes(&Zeroizing::new(rand::random::<[u8; 32]>()));
-    let pkcs8 = signing.to_pkcs8_der().map_err(|error| StateError::Other(error.to_string()))?;
+    let pkcs8 = signing
+        .to_pkcs8_der()
+        .map_err(|error| StateError::Other(error.to_string()))?;
     let digest = Sha256::digest(signing.verifying_key().as_bytes());
     let kid: String = URL_SAFE_NO_PAD.encode(digest).chars().take(16).collect();
-    Ok(SigningKeyRow { kid, pkcs8: Zeroizing::new(pkcs8.as_bytes().to_vec()), created: now })
+    Ok(SigningKeyRow {
+        kid,
+        pkcs8: Zeroizing::new(pkcs8.as_bytes().to_vec()),
+        created: now,
+    })
 }
 
 #[cfg(test)]
@@ -234,16 +263,27 @@ mod tests {
     async fn tokens(issuer: &str) -> Tokens {
         let folder = tempfile::tempdir().unwrap();
         let state = State::open(&folder.path().join("s")).unwrap();
-        Tokens::open(&state, issuer, "signet", 1800, NOW).await.unwrap()
+        Tokens::open(&state, issuer, "signet", 1800, NOW)
+            .await
+            .unwrap()
     }
 
     fn parts(token: &str) -> [String; 3] {
-        token.split('.').map(str::to_owned).collect::<Vec<_>>().try_into().unwrap()
+        token
+            .split('.')
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+            .try_into()
+            .unwrap()
     }
 
     /// A token with this header and these claims, honestly signed.
     fn forge(tokens: &Tokens, header: &str, claims: &str) -> String {
-        let signed = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims));
+        let signed = format!(
+            "{}.{}",
+            URL_SAFE_NO_PAD.encode(header),
+            URL_SAFE_NO_PAD.encode(claims)
+        );
         let signature = tokens.keys[0].signing.sign(signed.as_bytes());
         format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature.to_bytes()))
     }
@@ -253,7 +293,10 @@ mod tests {
         let tokens = tokens("https://api").await;
         let token = tokens.issue("u1", "c1", Scopes::USER, NOW).unwrap();
         let claims = tokens.verify(&token, NOW).unwrap();
-        assert_eq!((claims.sub.as_str(), claims.client_id.as_str()), ("u1", "c1"));
+        assert_eq!(
+            (claims.sub.as_str(), claims.client_id.as_str()),
+            ("u1", "c1")
+        );
         assert!(tokens.verify(&token, NOW + 1799).is_ok());
         assert_eq!(tokens.verify(&token, NOW + 1800), Err(TokenError::Time));
         assert_eq!(tokens.verify(&token, NOW - 31), Err(TokenError::Time));
@@ -265,7 +308,18 @@ mod tests {
         let good = tokens.issue("u1", "c1", Scopes::USER, NOW).unwrap();
         let claims = String::from_utf8(URL_SAFE_NO_PAD.decode(&parts(&good)[1]).unwrap()).unwrap();
         let kid = tokens.keys[0].kid.clone();
-        assert!(tokens.verify(&forge(&tokens, &format!(r#"{{"alg":"EdDSA","typ":"at+jwt","kid":"{kid}"}}"#), &claims), NOW).is_ok());
+        assert!(
+            tokens
+                .verify(
+                    &forge(
+                        &tokens,
+                        &format!(r#"{{"alg":"EdDSA","typ":"at+jwt","kid":"{kid}"}}"#),
+                        &claims
+                    ),
+                    NOW
+                )
+                .is_ok()
+        );
         for header in [
             format!(r#"{{"alg":"none","typ":"at+jwt","kid":"{kid}"}}"#),
             format!(r#"{{"alg":"HS256","typ":"at+jwt","kid":"{kid}"}}"#),
@@ -276,7 +330,11 @@ mod tests {
             format!(r#"{{"alg":"EdDSA","typ":"at+jwt","kid":"{kid}","jku":"https://evil"}}"#),
             format!(r#"{{"alg":"EdDSA","alg":"EdDSA","typ":"at+jwt","kid":"{kid}"}}"#),
         ] {
-            assert_eq!(tokens.verify(&forge(&tokens, &header, &claims), NOW), Err(TokenError::Header), "{header}");
+            assert_eq!(
+                tokens.verify(&forge(&tokens, &header, &claims), NOW),
+                Err(TokenError::Header),
+                "{header}"
+            );
         }
     }
 
@@ -286,17 +344,56 @@ mod tests {
         let kid = tokens.keys[0].kid.clone();
         let header = format!(r#"{{"alg":"EdDSA","typ":"at+jwt","kid":"{kid}"}}"#);
         let claims = |iss: &str, aud: &str, times: &str, more: &str| {
-            format!(r#"{{"iss":"{iss}","aud":"{aud}","sub":"u","client_id":"c","jti":"j","scope":"admin",{times}{more}}}"#)
+            format!(
+                r#"{{"iss":"{iss}","aud":"{aud}","sub":"u","client_id":"c","jti":"j","scope":"admin",{times}{more}}}"#
+            )
         };
         let times = format!(r#""iat":{NOW},"exp":{}"#, NOW + 900);
-        let verdict = |claims: String| tokens.verify(&forge(&tokens, &header, &claims), NOW).map(|_| ());
+        let verdict = |claims: String| {
+            tokens
+                .verify(&forge(&tokens, &header, &claims), NOW)
+                .map(|_| ())
+        };
         assert_eq!(verdict(claims("https://api", "signet", &times, "")), Ok(()));
-        assert_eq!(verdict(claims("https://evil", "signet", &times, "")), Err(TokenError::Audience));
-        assert_eq!(verdict(claims("https://api", "other", &times, "")), Err(TokenError::Audience));
-        assert_eq!(verdict(claims("https://api", "signet", &times, r#","sub":"v""#)), Err(TokenError::Malformed));
-        assert_eq!(verdict(claims("https://api", "signet", &format!(r#""iat":{NOW},"exp":{}"#, NOW + 999_999), "")), Err(TokenError::Time));
-        assert_eq!(verdict(claims("https://api", "signet", &format!(r#""iat":{},"exp":{}"#, NOW + 60, NOW + 900), "")), Err(TokenError::Time));
-        assert_eq!(verdict(claims("https://api", "signet", r#""iat":-1,"exp":99999999999"#, "")), Err(TokenError::Malformed));
+        assert_eq!(
+            verdict(claims("https://evil", "signet", &times, "")),
+            Err(TokenError::Audience)
+        );
+        assert_eq!(
+            verdict(claims("https://api", "other", &times, "")),
+            Err(TokenError::Audience)
+        );
+        assert_eq!(
+            verdict(claims("https://api", "signet", &times, r#","sub":"v""#)),
+            Err(TokenError::Malformed)
+        );
+        assert_eq!(
+            verdict(claims(
+                "https://api",
+                "signet",
+                &format!(r#""iat":{NOW},"exp":{}"#, NOW + 999_999),
+                ""
+            )),
+            Err(TokenError::Time)
+        );
+        assert_eq!(
+            verdict(claims(
+                "https://api",
+                "signet",
+                &format!(r#""iat":{},"exp":{}"#, NOW + 60, NOW + 900),
+                ""
+            )),
+            Err(TokenError::Time)
+        );
+        assert_eq!(
+            verdict(claims(
+                "https://api",
+                "signet",
+                r#""iat":-1,"exp":99999999999"#,
+                ""
+            )),
+            Err(TokenError::Malformed)
+        );
     }
 
     #[tokio::test]
@@ -304,11 +401,20 @@ mod tests {
         let (ours, theirs) = (tokens("https://api").await, tokens("https://api").await);
         let token = theirs.issue("u1", "c1", Scopes::USER, NOW).unwrap();
         assert_eq!(ours.verify(&token, NOW), Err(TokenError::Header));
-        assert_eq!(ours.verify(&"a".repeat(MAX_TOKEN + 1), NOW), Err(TokenError::Malformed));
+        assert_eq!(
+            ours.verify(&"a".repeat(MAX_TOKEN + 1), NOW),
+            Err(TokenError::Malformed)
+        );
         let good = ours.issue("u1", "c1", Scopes::USER, NOW).unwrap();
         let [header, claims, signature] = parts(&good);
-        assert_eq!(ours.verify(&format!("{header}.{claims}.{signature}="), NOW), Err(TokenError::Malformed));
-        assert_eq!(ours.verify(&format!("{header}.{claims}."), NOW), Err(TokenError::Malformed));
+        assert_eq!(
+            ours.verify(&format!("{header}.{claims}.{signature}="), NOW),
+            Err(TokenError::Malformed)
+        );
+        assert_eq!(
+            ours.verify(&format!("{header}.{claims}."), NOW),
+            Err(TokenError::Malformed)
+        );
     }
 
     #[tokio::test]
@@ -318,7 +424,12 @@ mod tests {
         for at in 0..good.len() {
             let mut bytes = good.clone().into_bytes();
             bytes[at] = if bytes[at] == b'A' { b'B' } else { b'A' };
-            assert!(tokens.verify(std::str::from_utf8(&bytes).unwrap(), NOW).is_err(), "byte {at}");
+            assert!(
+                tokens
+                    .verify(std::str::from_utf8(&bytes).unwrap(), NOW)
+                    .is_err(),
+                "byte {at}"
+            );
         }
     }
 

@@ -2,8 +2,8 @@
 
 use clap::Subcommand;
 
-use crate::auth::clients::{add, is_user_id};
 use crate::auth::Scopes;
+use crate::auth::clients::{add, is_user_id};
 use crate::clock::{Clock, rfc3339};
 use crate::startup::StartError;
 use crate::state::State;
@@ -53,12 +53,23 @@ pub(super) enum UserCommand {
     },
 }
 
-pub(super) async fn client(command: ClientCommand, state: State, clock: &Clock) -> Result<(), StartError> {
+pub(super) async fn client(
+    command: ClientCommand,
+    state: State,
+    clock: &Clock,
+) -> Result<(), StartError> {
     match command {
-        ClientCommand::Add { name, user, scopes, json } => {
+        ClientCommand::Add {
+            name,
+            user,
+            scopes,
+            json,
+        } => {
             let scopes = match scopes.as_deref() {
                 None => Scopes::USER,
-                Some(text) => Scopes::parse(text).map_err(|scope| format!("no scope is called {scope:?}"))?,
+                Some(text) => {
+                    Scopes::parse(text).map_err(|scope| format!("no scope is called {scope:?}"))?
+                }
             };
             if let Some(user) = user.as_deref().filter(|user| !is_user_id(user)) {
                 return Err(format!("{user:?} is no user id: 1 to 64 of A-Z a-z 0-9 _ -").into());
@@ -71,14 +82,24 @@ pub(super) async fn client(command: ClientCommand, state: State, clock: &Clock) 
                     serde_json::json!({ "client_id": new.id, "client_secret": secret, "user_id": new.user_id, "scopes": scopes.to_string() })
                 );
             } else {
-                println!("client_id      {}\nclient_secret  {secret}\nuser           {}\nscopes         {scopes}", new.id, new.user_id);
+                println!(
+                    "client_id      {}\nclient_secret  {secret}\nuser           {}\nscopes         {scopes}",
+                    new.id, new.user_id
+                );
                 eprintln!("The secret is kept as a hash and cannot be shown again.");
             }
         }
         ClientCommand::List => {
             for row in state.clients().await? {
                 let state = if row.disabled { "disabled" } else { "active" };
-                println!("{}  {state}  {}  {}  {}  {}", row.id, rfc3339(row.created), row.user_id, row.scopes, row.name);
+                println!(
+                    "{}  {state}  {}  {}  {}  {}",
+                    row.id,
+                    rfc3339(row.created),
+                    row.user_id,
+                    row.scopes,
+                    row.name
+                );
             }
         }
         ClientCommand::Disable { id } => {
@@ -91,7 +112,9 @@ pub(super) async fn client(command: ClientCommand, state: State, clock: &Clock) 
 }
 
 pub(super) async fn user(command: UserCommand, state: State) -> Result<(), StartError> {
-    let (UserCommand::Suspend { id } | UserCommand::Resume { id } | UserCommand::RevokeLinks { id }) = &command;
+    let (UserCommand::Suspend { id }
+    | UserCommand::Resume { id }
+    | UserCommand::RevokeLinks { id }) = &command;
     if !is_user_id(id) {
         return Err(format!("{id:?} is no user id").into());
     }

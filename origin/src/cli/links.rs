@@ -71,32 +71,65 @@ fn target(link: &str) -> &str {
 }
 
 fn judge(link: &str, ring: &Keyring, now: u64, client: Option<IpAddr>) -> Result<(), LinkError> {
-    UnverifiedLink::parse(target(link))?.verify(ring, now, client).map(|_| ())
+    UnverifiedLink::parse(target(link))?
+        .verify(ring, now, client)
+        .map(|_| ())
 }
 
 fn explain(verdict: Result<(), LinkError>) -> &'static str {
     match verdict {
-        Ok(()) => "The link is accepted: a key of the ring signed it, it has not expired, and it is for this address.",
+        Ok(()) => {
+            "The link is accepted: a key of the ring signed it, it has not expired, and it is for this address."
+        }
         Err(LinkError::MethodNotAllowed) => "Links open with GET and HEAD only.",
-        Err(LinkError::Malformed) => "The link is refused: it is not in the one spelling that is signed (changed, re-encoded, reordered or cut).",
-        Err(LinkError::BadSignature) => "The link is refused: it has no signature, or none of the ring's keys made it for exactly this path and these parameters.",
-        Err(LinkError::Expired) => "The link is refused: a key of the ring signed it, but its time has passed.",
-        Err(LinkError::LifeTooLong) => "The link is refused: a key of the ring signed it, but for longer than the 7 days that links may live.",
-        Err(LinkError::IpMismatch) => "The link is refused: a key of the ring signed it, but for another address (give the client's with --ip).",
+        Err(LinkError::Malformed) => {
+            "The link is refused: it is not in the one spelling that is signed (changed, re-encoded, reordered or cut)."
+        }
+        Err(LinkError::BadSignature) => {
+            "The link is refused: it has no signature, or none of the ring's keys made it for exactly this path and these parameters."
+        }
+        Err(LinkError::Expired) => {
+            "The link is refused: a key of the ring signed it, but its time has passed."
+        }
+        Err(LinkError::LifeTooLong) => {
+            "The link is refused: a key of the ring signed it, but for longer than the 7 days that links may live."
+        }
+        Err(LinkError::IpMismatch) => {
+            "The link is refused: a key of the ring signed it, but for another address (give the client's with --ip)."
+        }
         Err(LinkError::RefererDenied) => "The link is refused: the page that embeds it may not.",
         Err(LinkError::Revoked) => "The link is refused: it was revoked.",
     }
 }
 
-pub(super) fn link(command: LinkCommand, settings: &Settings, clock: &Clock) -> Result<ExitCode, StartError> {
+pub(super) fn link(
+    command: LinkCommand,
+    settings: &Settings,
+    clock: &Clock,
+) -> Result<ExitCode, StartError> {
     let ring = configured_link_keys(settings)?;
     let now = clock.seconds();
     match command {
-        LinkCommand::Sign { key, ttl, ip, dl, ep } => {
+        LinkCommand::Sign {
+            key,
+            ttl,
+            ip,
+            dl,
+            ep,
+        } => {
             let key = ObjectKey::parse(&key)?;
-            let ip = ip.map(|text| AddressRange::parse(&text).map_err(|_| format!("{text:?} is no address range"))).transpose()?;
+            let ip = ip
+                .map(|text| {
+                    AddressRange::parse(&text).map_err(|_| format!("{text:?} is no address range"))
+                })
+                .transpose()?;
             let images = &settings.images;
-            let publisher = Publisher::new(ring, &images.url(), images.link_seconds, images.grain_seconds);
+            let publisher = Publisher::new(
+                ring,
+                &images.url(),
+                images.link_seconds,
+                images.grain_seconds,
+            );
             let signed = publisher.link(&key, ep, &LinkWish { ttl, ip, dl }, now)?;
             println!("{}", signed.url);
             eprintln!("expires {}", signed.expires_at);
@@ -121,7 +154,10 @@ pub(super) fn link(command: LinkCommand, settings: &Settings, clock: &Clock) -> 
 
 fn expiry(link: &str) -> Option<u64> {
     let (_, query) = link.split_once('?')?;
-    query.split('&').find_map(|pair| pair.strip_prefix("exp=")).and_then(|exp| exp.parse().ok())
+    query
+        .split('&')
+        .find_map(|pair| pair.strip_prefix("exp="))
+        .and_then(|exp| exp.parse().ok())
 }
 
 pub(super) fn keys(command: KeysCommand, settings: &Settings) -> Result<(), StartError> {

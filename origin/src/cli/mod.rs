@@ -72,6 +72,10 @@ pub fn main() -> ExitCode {
         print!("{}", configuration::default_file());
         return ExitCode::SUCCESS;
     }
+    if let Command::Config(configuration::ConfigCommand::Page) = cli.command {
+        print!("{}", configuration::page());
+        return ExitCode::SUCCESS;
+    }
     let settings = match load(cli.config.as_deref()) {
         Ok(settings) => settings,
         Err(error) => {
@@ -93,7 +97,8 @@ fn load(file: Option<&Path>) -> Result<Settings, config::ConfigError> {
     let usual = Path::new("signet.toml");
     let file = file.or_else(|| usual.exists().then_some(usual));
     // Variables that are not UTF-8 are not ours.
-    let variables = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    let variables = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     config::load(file, variables)
 }
 
@@ -101,13 +106,27 @@ fn run(command: Command, settings: Settings) -> Result<ExitCode, StartError> {
     let clock = Clock::System;
     match command {
         Command::Serve => actix_web::rt::System::new().block_on(startup::serve(settings, clock))?,
-        Command::Generate { prompt, output, seed, steps } => {
-            let request = infer::CliRequest { prompt: &prompt, seed, steps, model: "" };
-            infer::cli_generate(&settings.infer, &request, &output, &mut |event| eprintln!("step {} of {}", event.step, event.steps))?;
+        Command::Generate {
+            prompt,
+            output,
+            seed,
+            steps,
+        } => {
+            let request = infer::CliRequest {
+                prompt: &prompt,
+                seed,
+                steps,
+                model: "",
+            };
+            infer::cli_generate(&settings.infer, &request, &output, &mut |event| {
+                eprintln!("step {} of {}", event.step, event.steps)
+            })?;
         }
         Command::Link(command) => return links::link(command, &settings, &clock),
         Command::Keys(command) => links::keys(command, &settings)?,
-        Command::Client(command) => block_on(clients::client(command, open_state(&settings)?, &clock))?,
+        Command::Client(command) => {
+            block_on(clients::client(command, open_state(&settings)?, &clock))?
+        }
         Command::User(command) => block_on(clients::user(command, open_state(&settings)?))?,
         Command::Config(_) => println!("the configuration is good"),
     }
@@ -119,11 +138,17 @@ fn open_state(settings: &Settings) -> Result<State, StartError> {
 }
 
 fn block_on(work: impl Future<Output = Result<(), StartError>>) -> Result<(), StartError> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?
+        .block_on(work)
 }
 
 /// A keyring of one fresh key.
 pub fn new_keyring(kid: &str) -> Secret {
     use base64::{Engine, engine::general_purpose::STANDARD};
-    Secret::new(format!("{kid}:{}", STANDARD.encode(rand::random::<[u8; 32]>())))
+    Secret::new(format!(
+        "{kid}:{}",
+        STANDARD.encode(rand::random::<[u8; 32]>())
+    ))
 }

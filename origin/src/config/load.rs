@@ -41,68 +41,114 @@ pub enum ConfigError {
 const SECRETS: [(&str, &str); 3] = [
     ("images.keys", "SIGNET_IMAGES__KEYS"),
     ("edge.keys", "SIGNET_EDGE__KEYS"),
-    ("storage.s3.secret_access_key", "SIGNET_STORAGE__S3__SECRET_ACCESS_KEY"),
+    (
+        "storage.s3.secret_access_key",
+        "SIGNET_STORAGE__S3__SECRET_ACCESS_KEY",
+    ),
 ];
 
 /// Reads `file` (none: defaults), overridden by `environment`'s variables `SIGNET_SECTION__KEY`.
 ///
 /// # Errors
 /// [`ConfigError`] for the first thing that is wrong.
-pub fn load(file: Option<&Path>, environment: impl Iterator<Item = (String, String)>) -> Result<Settings, ConfigError> {
+pub fn load(
+    file: Option<&Path>,
+    environment: impl Iterator<Item = (String, String)>,
+) -> Result<Settings, ConfigError> {
     // Over the defaults, so that a variable may name one field of a group.
-    let mut table = Table::try_from(Settings::default())
-        .map_err(|error| ConfigError::Invalid { place: "the defaults".into(), reason: error.to_string() })?;
+    let mut table = Table::try_from(Settings::default()).map_err(|error| ConfigError::Invalid {
+        place: "the defaults".into(),
+        reason: error.to_string(),
+    })?;
     let mut place = "the configuration".to_owned();
     if let Some(file) = file {
         place = file.display().to_string();
-        let text = std::fs::read_to_string(file)
-            .map_err(|error| ConfigError::Read { file: file.into(), reason: error.to_string() })?;
+        let text = std::fs::read_to_string(file).map_err(|error| ConfigError::Read {
+            file: file.into(),
+            reason: error.to_string(),
+        })?;
         // Typed first, so that the error knows the line.
-        toml::from_str::<Settings>(&text)
-            .map_err(|error| ConfigError::Invalid { place: place.clone(), reason: error.to_string().trim_end().to_owned() })?;
-        let written: Table = text
-            .parse()
-            .map_err(|error: toml::de::Error| ConfigError::Invalid { place: place.clone(), reason: error.to_string() })?;
+        toml::from_str::<Settings>(&text).map_err(|error| ConfigError::Invalid {
+            place: place.clone(),
+            reason: error.to_string().trim_end().to_owned(),
+        })?;
+        let written: Table =
+            text.parse()
+                .map_err(|error: toml::de::Error| ConfigError::Invalid {
+                    place: place.clone(),
+                    reason: error.to_string(),
+                })?;
         for (setting, variable) in SECRETS {
             if find(&written, setting).is_some() {
-                return Err(ConfigError::SecretInFile { file: file.into(), setting, variable });
+                return Err(ConfigError::SecretInFile {
+                    file: file.into(),
+                    setting,
+                    variable,
+                });
             }
         }
         merge(&mut table, written);
     }
-    let mut variables: Vec<(String, String)> = environment.filter(|(name, _)| is_ours(name)).collect();
+    let mut variables: Vec<(String, String)> =
+        environment.filter(|(name, _)| is_ours(name)).collect();
     variables.sort();
     for (name, value) in variables {
-        let path: Vec<String> = name.trim_start_matches("SIGNET_").split("__").map(str::to_lowercase).collect();
+        let path: Vec<String> = name
+            .trim_start_matches("SIGNET_")
+            .split("__")
+            .map(str::to_lowercase)
+            .collect();
         let before = table.clone();
-        let failed = |reason: String| ConfigError::Invalid { place: format!("the variable {name}"), reason };
+        let failed = |reason: String| ConfigError::Invalid {
+            place: format!("the variable {name}"),
+            reason,
+        };
         set(&mut table, &path, Value::String(value.clone())).map_err(failed)?;
         if let Err(as_text) = Settings::try_from_table(&table) {
             // Numbers, switches and lists are written as in the file.
-            let typed = format!("x = {value}").parse::<Table>().ok().and_then(|mut one| one.remove("x"));
-            let Some(typed) = typed else { return Err(failed(as_text)) };
+            let typed = format!("x = {value}")
+                .parse::<Table>()
+                .ok()
+                .and_then(|mut one| one.remove("x"));
+            let Some(typed) = typed else {
+                return Err(failed(as_text));
+            };
             table = before;
             set(&mut table, &path, typed).map_err(failed)?;
             Settings::try_from_table(&table).map_err(|_| failed(as_text))?;
         }
     }
-    let settings = Settings::try_from_table(&table).map_err(|reason| ConfigError::Invalid { place: place.clone(), reason })?;
-    settings.validate().map_err(|reason| ConfigError::Invalid { place, reason })?;
+    let settings = Settings::try_from_table(&table).map_err(|reason| ConfigError::Invalid {
+        place: place.clone(),
+        reason,
+    })?;
+    settings
+        .validate()
+        .map_err(|reason| ConfigError::Invalid { place, reason })?;
     Ok(settings)
 }
 
 /// `SIGNET_SECTION__KEY`; other variables that begin with `SIGNET_` are the scripts'.
 fn is_ours(name: &str) -> bool {
-    name.strip_prefix("SIGNET_").is_some_and(|rest| rest.contains("__"))
+    name.strip_prefix("SIGNET_")
+        .is_some_and(|rest| rest.contains("__"))
 }
 
 impl Settings {
     fn try_from_table(table: &Table) -> Result<Self, String> {
         // The value at fault may be a secret: only the first line, which names setting and expectation, is told.
-        Value::Table(table.clone()).try_into().map_err(|error: toml::de::Error| {
-            let text = error.message().to_owned();
-            if text.starts_with("invalid") { text.split(", expected").nth(1).map_or("has the wrong form".into(), |end| format!("expected{end}")) } else { text }
-        })
+        Value::Table(table.clone())
+            .try_into()
+            .map_err(|error: toml::de::Error| {
+                let text = error.message().to_owned();
+                if text.starts_with("invalid") {
+                    text.split(", expected")
+                        .nth(1)
+                        .map_or("has the wrong form".into(), |end| format!("expected{end}"))
+                } else {
+                    text
+                }
+            })
     }
 }
 
@@ -120,7 +166,9 @@ fn merge(below: &mut Table, above: Table) {
 
 fn find<'a>(table: &'a Table, setting: &str) -> Option<&'a Value> {
     let (path, last) = setting.rsplit_once('.')?;
-    let table = path.split('.').try_fold(table, |table, name| table.get(name)?.as_table())?;
+    let table = path
+        .split('.')
+        .try_fold(table, |table, name| table.get(name)?.as_table())?;
     table.get(last)
 }
 
@@ -131,7 +179,10 @@ fn set(table: &mut Table, path: &[String], value: Value) -> Result<(), String> {
             table.insert(last.clone(), value);
             Ok(())
         }
-        [first, rest @ ..] => match table.entry(first.clone()).or_insert_with(|| Value::Table(Table::new())) {
+        [first, rest @ ..] => match table
+            .entry(first.clone())
+            .or_insert_with(|| Value::Table(Table::new()))
+        {
             Value::Table(inner) => set(inner, rest, value),
             _ => Err(format!("{first} is no section")),
         },
@@ -146,7 +197,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("signet.toml");
         std::fs::write(&file, text).unwrap();
-        let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let variables = variables
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         load(Some(&file), variables).map_err(|error| error.to_string())
     }
 
@@ -179,15 +232,47 @@ mod tests {
     #[test]
     fn mistakes_are_named_with_their_place() {
         for (text, variables, words) in [
-            ("[auth]\ntoken_minutes = 61\n", vec![], vec!["signet.toml", "auth.token_minutes", "15 to 60"]),
-            ("[auth]\ntokn_minutes = 20\n", vec![], vec!["signet.toml", "tokn_minutes", "line 2"]),
+            (
+                "[auth]\ntoken_minutes = 61\n",
+                vec![],
+                vec!["signet.toml", "auth.token_minutes", "15 to 60"],
+            ),
+            (
+                "[auth]\ntokn_minutes = 20\n",
+                vec![],
+                vec!["signet.toml", "tokn_minutes", "line 2"],
+            ),
             ("[auth\n", vec![], vec!["signet.toml", "line 1"]),
-            ("[images]\nkeys = \"a:b\"\n", vec![], vec!["images.keys", "SIGNET_IMAGES__KEYS"]),
-            ("", vec![("SIGNET_AUTH__NOPE", "1")], vec!["SIGNET_AUTH__NOPE", "nope"]),
-            ("", vec![("SIGNET_AUTH__TOKEN_MINUTES", "soon")], vec!["SIGNET_AUTH__TOKEN_MINUTES"]),
-            ("", vec![("SIGNET_EDGE__REQUIRE", "true")], vec!["SIGNET_EDGE__KEYS"]),
-            ("[limits]\nenabled = false\n[server]\nbind = \"0.0.0.0:80\"\n", vec![], vec!["limits.enabled"]),
-            ("[server]\nurl = \"https://a.example\"\n[images]\nurl = \"https://a.example\"\n", vec![], vec!["share the host"]),
+            (
+                "[images]\nkeys = \"a:b\"\n",
+                vec![],
+                vec!["images.keys", "SIGNET_IMAGES__KEYS"],
+            ),
+            (
+                "",
+                vec![("SIGNET_AUTH__NOPE", "1")],
+                vec!["SIGNET_AUTH__NOPE", "nope"],
+            ),
+            (
+                "",
+                vec![("SIGNET_AUTH__TOKEN_MINUTES", "soon")],
+                vec!["SIGNET_AUTH__TOKEN_MINUTES"],
+            ),
+            (
+                "",
+                vec![("SIGNET_EDGE__REQUIRE", "true")],
+                vec!["SIGNET_EDGE__KEYS"],
+            ),
+            (
+                "[limits]\nenabled = false\n[server]\nbind = \"0.0.0.0:80\"\n",
+                vec![],
+                vec!["limits.enabled"],
+            ),
+            (
+                "[server]\nurl = \"https://a.example\"\n[images]\nurl = \"https://a.example\"\n",
+                vec![],
+                vec!["share the host"],
+            ),
         ] {
             let error = with(text, &variables).unwrap_err();
             for word in words {

@@ -51,7 +51,10 @@ impl Settings {
         self.auth.validate()?;
         self.limits.validate()?;
         if self.queue.depth < 64 {
-            return Err(format!("queue.depth is {}; at least 64 jobs must fit", self.queue.depth));
+            return Err(format!(
+                "queue.depth is {}; at least 64 jobs must fit",
+                self.queue.depth
+            ));
         }
         if self.queue.longest_wait_seconds == 0 {
             return Err("queue.longest_wait_seconds is 0".into());
@@ -65,7 +68,10 @@ impl Settings {
         let images = self.images.url();
         let host = |url: &str| server::host_of(url).to_owned();
         if host(&api) == host(&images) && !server::is_loopback_host(&host(&api)) {
-            return Err(format!("server.url and images.url share the host {}; pictures need a host of their own", host(&api)));
+            return Err(format!(
+                "server.url and images.url share the host {}; pictures need a host of their own",
+                host(&api)
+            ));
         }
         if self.edge.require && self.edge.keys.is_none() && self.edge.keys_file.is_none() {
             return Err("edge.require is set and there are no edge keys (SIGNET_EDGE__KEYS or edge.keys_file)".into());

@@ -49,7 +49,11 @@ fn origin_of(url: &str) -> String {
     let end = url.find("://").map_or(0, |at| at + 3);
     let rest = url.get(end..).unwrap_or("");
     let authority = rest.split(['/', '?', '#']).next().unwrap_or("");
-    format!("{}{}", url.get(..end).unwrap_or(""), authority.to_ascii_lowercase())
+    format!(
+        "{}{}",
+        url.get(..end).unwrap_or(""),
+        authority.to_ascii_lowercase()
+    )
 }
 
 /// The host of an address, without its port.
@@ -64,20 +68,33 @@ pub(super) fn host_of(url: &str) -> &str {
 
 /// Whether a host name is this machine.
 pub(super) fn is_loopback_host(host: &str) -> bool {
-    host == "localhost" || host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    host == "localhost"
+        || host
+            .trim_matches(['[', ']'])
+            .parse::<IpAddr>()
+            .is_ok_and(|ip| ip.is_loopback())
 }
 
 fn is_base_url(url: &str) -> bool {
-    let plain = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
+    let plain = url
+        .strip_prefix("https://")
+        .or_else(|| url.strip_prefix("http://"));
     plain.is_some_and(|rest| {
-        !rest.is_empty() && rest.bytes().all(|c| c.is_ascii_alphanumeric() || matches!(c, b'.' | b'-' | b':' | b'[' | b']'))
+        !rest.is_empty()
+            && rest
+                .bytes()
+                .all(|c| c.is_ascii_alphanumeric() || matches!(c, b'.' | b'-' | b':' | b'[' | b']'))
     })
 }
 
 impl ServerSettings {
     /// The API's public address without a trailing slash.
     pub fn url(&self) -> String {
-        if self.url.is_empty() { format!("http://{}", self.bind) } else { origin_of(&self.url) }
+        if self.url.is_empty() {
+            format!("http://{}", self.bind)
+        } else {
+            origin_of(&self.url)
+        }
     }
 
     /// Whether the API is reached over HTTPS.
@@ -99,7 +116,11 @@ impl ServerSettings {
     /// Host names of the public listener.
     pub fn hosts(&self) -> Vec<String> {
         let url = self.url();
-        let mut all: Vec<String> = self.hosts.iter().map(|host| host.to_ascii_lowercase()).collect();
+        let mut all: Vec<String> = self
+            .hosts
+            .iter()
+            .map(|host| host.to_ascii_lowercase())
+            .collect();
         all.push(url.split("://").nth(1).unwrap_or("").into());
         if self.bind.ip().is_loopback() {
             all.extend(loopback_names(self.bind.port()));
@@ -109,7 +130,11 @@ impl ServerSettings {
 
     /// Host names of the operator listener.
     pub fn operator_hosts(&self) -> Vec<String> {
-        let mut all: Vec<String> = self.operator_hosts.iter().map(|host| host.to_ascii_lowercase()).collect();
+        let mut all: Vec<String> = self
+            .operator_hosts
+            .iter()
+            .map(|host| host.to_ascii_lowercase())
+            .collect();
         all.extend(loopback_names(self.operator_bind.port()));
         all
     }
@@ -125,7 +150,10 @@ impl ServerSettings {
 }
 
 fn loopback_names(port: u16) -> Vec<String> {
-    ["127.0.0.1", "localhost", "[::1]"].iter().map(|host| format!("{host}:{port}")).collect()
+    ["127.0.0.1", "localhost", "[::1]"]
+        .iter()
+        .map(|host| format!("{host}:{port}"))
+        .collect()
 }
 
 /// The images host and its links.
@@ -177,7 +205,11 @@ impl Default for ImagesSettings {
 impl ImagesSettings {
     /// The images host's public address without a trailing slash.
     pub fn url(&self) -> String {
-        if self.url.is_empty() { format!("http://localhost:{}", self.bind.port()) } else { origin_of(&self.url) }
+        if self.url.is_empty() {
+            format!("http://localhost:{}", self.bind.port())
+        } else {
+            origin_of(&self.url)
+        }
     }
 
     /// Host names of the images listener.
@@ -196,7 +228,8 @@ impl ImagesSettings {
     pub fn referers(&self, studio_url: &str) -> Result<RefererPolicy, String> {
         let own = studio_url.split("://").nth(1).unwrap_or("");
         let hosts = self.allowed_hosts.iter().map(String::as_str).chain([own]);
-        let mut policy = RefererPolicy::new(hosts).map_err(|error| format!("images.allowed_hosts: {error}"))?;
+        let mut policy =
+            RefererPolicy::new(hosts).map_err(|error| format!("images.allowed_hosts: {error}"))?;
         policy.allow_links = self.allow_links;
         policy.allow_empty = self.allow_empty;
         Ok(policy)
@@ -209,7 +242,10 @@ impl ImagesSettings {
             return Err("images.url must be http(s)://host[:port] without a path".into());
         }
         if !(1..=MAX_LIFE).contains(&self.link_seconds) {
-            return Err(format!("images.link_seconds is {}; links live 1 second to 7 days", self.link_seconds));
+            return Err(format!(
+                "images.link_seconds is {}; links live 1 second to 7 days",
+                self.link_seconds
+            ));
         }
         if self.grain_seconds > MAX_LIFE {
             return Err("images.grain_seconds is over 7 days".into());

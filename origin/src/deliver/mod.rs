@@ -21,7 +21,10 @@ pub async fn serve(request: HttpRequest, app: web::Data<App>) -> Result<HttpResp
     let link = match permit(&request, &app, peer) {
         Ok(link) => link,
         Err(error) => {
-            app.metrics.links.with_label_values(&[error.problem().code, "unknown"]).inc();
+            app.metrics
+                .links
+                .with_label_values(&[error.problem().code, "unknown"])
+                .inc();
             return Ok(answer(error.problem()));
         }
     };
@@ -29,23 +32,41 @@ pub async fn serve(request: HttpRequest, app: web::Data<App>) -> Result<HttpResp
         app.limits.link(peer, app.clock.nanos())?;
     }
     if let Err(error) = revoked(&app, &link).await? {
-        app.metrics.links.with_label_values(&[error.problem().code, link.kid()]).inc();
+        app.metrics
+            .links
+            .with_label_values(&[error.problem().code, link.kid()])
+            .inc();
         return Ok(answer(error.problem()));
     }
-    app.metrics.links.with_label_values(&["ok", link.kid()]).inc();
+    app.metrics
+        .links
+        .with_label_values(&["ok", link.kid()])
+        .inc();
     object(&request, &app, &link).await
 }
 
-fn permit(request: &HttpRequest, app: &App, peer: Option<IpAddr>) -> Result<PermittedLink, LinkError> {
+fn permit(
+    request: &HttpRequest,
+    app: &App,
+    peer: Option<IpAddr>,
+) -> Result<PermittedLink, LinkError> {
     check_method(request.method().as_str())?;
-    let text = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok());
+    let text = |name: &str| {
+        request
+            .headers()
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+    };
     let headers = FetchHeaders {
         referer: text("referer"),
         site: text("sec-fetch-site"),
         mode: text("sec-fetch-mode"),
         dest: text("sec-fetch-dest"),
     };
-    let target = request.uri().path_and_query().map_or("", |target| target.as_str());
+    let target = request
+        .uri()
+        .path_and_query()
+        .map_or("", |target| target.as_str());
     UnverifiedLink::parse(target)?
         .verify(&app.publisher.ring, app.clock.seconds(), peer)?
         .permit(&app.referers, &headers)
@@ -53,9 +74,15 @@ fn permit(request: &HttpRequest, app: &App, peer: Option<IpAddr>) -> Result<Perm
 
 /// The state itself is at hand here, so there is no snapshot that could be old.
 async fn revoked(app: &App, link: &PermittedLink) -> Result<Result<(), LinkError>, ApiError> {
-    let Some(owner) = link.key().owner() else { return Ok(Ok(())) };
+    let Some(owner) = link.key().owner() else {
+        return Ok(Ok(()));
+    };
     let user = app.state.user(owner).await?;
-    Ok(if user.suspended || link.epoch() < user.link_epoch { Err(LinkError::Revoked) } else { Ok(()) })
+    Ok(if user.suspended || link.epoch() < user.link_epoch {
+        Err(LinkError::Revoked)
+    } else {
+        Ok(())
+    })
 }
 
 /// The object under the link's key, or under the one it moved to.
@@ -69,9 +96,18 @@ async fn find(app: &App, link: &PermittedLink) -> Result<ObjectInfo, StoreError>
     }
 }
 
-async fn object(request: &HttpRequest, app: &App, link: &PermittedLink) -> Result<HttpResponse, ApiError> {
+async fn object(
+    request: &HttpRequest,
+    app: &App,
+    link: &PermittedLink,
+) -> Result<HttpResponse, ApiError> {
     let info = find(app, link).await?;
-    let text = |name: header::HeaderName| request.headers().get(name).and_then(|value| value.to_str().ok());
+    let text = |name: header::HeaderName| {
+        request
+            .headers()
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+    };
     let is_head = request.method() == Method::HEAD;
     let conditions = Conditions {
         if_none_match: text(header::IF_NONE_MATCH),
@@ -91,7 +127,10 @@ async fn object(request: &HttpRequest, app: &App, link: &PermittedLink) -> Resul
         }
         Bytes::Part { first, last } => {
             response.status(StatusCode::PARTIAL_CONTENT);
-            response.insert_header((header::CONTENT_RANGE, image_headers::content_range(first, last, info.size)));
+            response.insert_header((
+                header::CONTENT_RANGE,
+                image_headers::content_range(first, last, info.size),
+            ));
             Some(ByteRange::Between(first, last))
         }
         Bytes::Whole => None,
@@ -111,7 +150,10 @@ fn headers(app: &App, link: &PermittedLink, info: &ObjectInfo) -> HttpResponseBu
     for header in ALWAYS {
         response.insert_header(header);
     }
-    response.insert_header((header::CACHE_CONTROL, image_headers::cache_control(link, app.clock.seconds())));
+    response.insert_header((
+        header::CACHE_CONTROL,
+        image_headers::cache_control(link, app.clock.seconds()),
+    ));
     response.insert_header(("cross-origin-resource-policy", app.resource_policy));
     response.insert_header((header::ETAG, info.etag.clone()));
     if let Some(disposition) = image_headers::content_disposition(link) {

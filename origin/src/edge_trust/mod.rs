@@ -55,24 +55,33 @@ impl FromRequest for ClientAddress {
 /// # Errors
 /// `edge_only` for whoever did not come through the edge when it is required.
 pub fn admit(request: &ServiceRequest) -> Result<(), ApiError> {
-    let app = request.app_data::<web::Data<App>>().ok_or_else(|| ApiError::Internal("no app data".into()))?;
+    let app = request
+        .app_data::<web::Data<App>>()
+        .ok_or_else(|| ApiError::Internal("no app data".into()))?;
     let address = match &app.edge_keys {
         Some(keys) => verify(request, keys, app)?,
         None => stand_alone(request, &app.settings.edge.client_address_header)?,
     };
-    request.extensions_mut().insert(ClientAddress(address.to_canonical()));
+    request
+        .extensions_mut()
+        .insert(ClientAddress(address.to_canonical()));
     Ok(())
 }
 
 fn stand_alone(request: &ServiceRequest, header: &str) -> Result<IpAddr, ApiError> {
     if header.is_empty() {
-        return request.peer_addr().map(|peer| peer.ip()).ok_or_else(|| ApiError::Internal("no peer address".into()));
+        return request
+            .peer_addr()
+            .map(|peer| peer.ip())
+            .ok_or_else(|| ApiError::Internal("no peer address".into()));
     }
     single(request, header)
         .ok()
         .flatten()
         .and_then(client_ip::parse)
-        .ok_or_else(|| ApiError::Invalid("the proxy in front does not tell the client's address".into()))
+        .ok_or_else(|| {
+            ApiError::Invalid("the proxy in front does not tell the client's address".into())
+        })
 }
 
 /// The one value of a header; `Err` when it stands twice or is no text.
@@ -85,13 +94,20 @@ fn single<'a>(request: &'a ServiceRequest, name: &str) -> Result<Option<&'a str>
     }
 }
 
-fn verify(request: &ServiceRequest, keys: &shared::keyring::Keyring, app: &App) -> Result<IpAddr, ApiError> {
+fn verify(
+    request: &ServiceRequest,
+    keys: &shared::keyring::Keyring,
+    app: &App,
+) -> Result<IpAddr, ApiError> {
     let refused = || ApiError::Problem(problem::EDGE_ONLY);
     let mut headers = [None; HEADERS.len()];
     for (slot, name) in headers.iter_mut().zip(HEADERS) {
         *slot = single(request, name).map_err(|()| refused())?;
     }
-    let authority = single(request, "host").map_err(|()| refused())?.unwrap_or("").to_ascii_lowercase();
+    let authority = single(request, "host")
+        .map_err(|()| refused())?
+        .unwrap_or("")
+        .to_ascii_lowercase();
     let target = request.uri();
     let message = Message {
         method: request.method().as_str(),
@@ -100,14 +116,20 @@ fn verify(request: &ServiceRequest, keys: &shared::keyring::Keyring, app: &App) 
         query: target.query(),
         headers,
     };
-    let input = single(request, "signature-input").ok().flatten().ok_or_else(refused)?;
-    let signature = single(request, "signature").ok().flatten().ok_or_else(refused)?;
+    let input = single(request, "signature-input")
+        .ok()
+        .flatten()
+        .ok_or_else(refused)?;
+    let signature = single(request, "signature")
+        .ok()
+        .flatten()
+        .ok_or_else(refused)?;
     let now = app.clock.seconds();
     let accepted = edge_auth::verify(keys, &message, input, signature, now).map_err(|error| {
         tracing::warn!(%error, "a request did not come through the edge");
         refused()
     })?;
-    if !app.nonces.is_first(accepted.nonce) {
+    if !app.nonces.is_first(accepted.nonce, now) {
         tracing::warn!("an edge request was replayed");
         return Err(refused());
     }
@@ -118,7 +140,9 @@ fn verify(request: &ServiceRequest, keys: &shared::keyring::Keyring, app: &App) 
 /// Whether a body is the one the edge signed; `None` in the request means none was signed.
 pub fn digest_matches(request: &HttpRequest, body: &[u8]) -> bool {
     match request.headers().get("content-digest") {
-        Some(value) => value.to_str().is_ok_and(|value| value == edge_auth::content_digest(body)),
+        Some(value) => value
+            .to_str()
+            .is_ok_and(|value| value == edge_auth::content_digest(body)),
         None => body.is_empty() || body.len() > edge_auth::DIGEST_UP_TO,
     }
 }

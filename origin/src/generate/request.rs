@@ -53,10 +53,17 @@ pub fn read_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     serde_json::from_slice(body).map_err(|error| {
         let text = error.to_string();
         // serde names unknown and missing fields in back quotes, and quotes strings of the body; the latter stay here.
-        let told = if text.starts_with("unknown field") || text.starts_with("missing field") || text.starts_with("duplicate field") {
+        let told = if text.starts_with("unknown field")
+            || text.starts_with("missing field")
+            || text.starts_with("duplicate field")
+        {
             text.split(" at line").next().unwrap_or("").to_owned()
         } else {
-            format!("the body is not the JSON that is expected here (line {}, column {})", error.line(), error.column())
+            format!(
+                "the body is not the JSON that is expected here (line {}, column {})",
+                error.line(),
+                error.column()
+            )
         };
         ApiError::Invalid(told)
     })
@@ -67,9 +74,13 @@ pub fn read_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
 /// # Errors
 /// `invalid_request` naming the field, `unknown_model`.
 pub(super) fn read(request: &HttpRequest, body: &[u8], app: &App) -> Result<JobSpec, ApiError> {
-    let is_json = request.content_type().eq_ignore_ascii_case("application/json");
+    let is_json = request
+        .content_type()
+        .eq_ignore_ascii_case("application/json");
     if !is_json {
-        return Err(ApiError::Invalid("the body must be application/json".into()));
+        return Err(ApiError::Invalid(
+            "the body must be application/json".into(),
+        ));
     }
     if !crate::edge_trust::digest_matches(request, body) && app.edge_keys.is_some() {
         return Err(ApiError::Problem(shared::problem::EDGE_ONLY));
@@ -81,13 +92,16 @@ pub(super) fn read(request: &HttpRequest, body: &[u8], app: &App) -> Result<JobS
     if body.prompt.contains('\0') {
         return Err(ApiError::Invalid("prompt holds a NUL character".into()));
     }
-    let seed = body.seed.unwrap_or_else(|| rand::random::<u64>() & 0xffff_ffff);
+    let seed = body
+        .seed
+        .unwrap_or_else(|| rand::random::<u64>() & 0xffff_ffff);
     if seed > MAX_SEED {
         return Err(ApiError::Invalid(format!("seed must be 0 to {MAX_SEED}")));
     }
     let format = match body.format.as_deref() {
         None => Format::Png,
-        Some(name) => Format::parse(name).ok_or_else(|| ApiError::Invalid("format must be png, webp or jpeg".into()))?,
+        Some(name) => Format::parse(name)
+            .ok_or_else(|| ApiError::Invalid("format must be png, webp or jpeg".into()))?,
     };
     let model = app.engine.model(body.model.as_deref().unwrap_or(""))?;
     let base = model.spec(&body.prompt, seed);

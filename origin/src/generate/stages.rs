@@ -49,7 +49,10 @@ const WEIGHT: u32 = 1;
 
 /// Waits for the engine. Dropping the future, as when the client leaves, cancels the job.
 pub(super) async fn run(app: &App, user: &str, job: &JobSpec) -> Result<Done, ApiError> {
-    let wanted = Wanted { image: job.spec.clone(), deadline: None };
+    let wanted = Wanted {
+        image: job.spec.clone(),
+        deadline: None,
+    };
     let outcome = match app.queue.submit(wanted, user, WEIGHT) {
         Ok(handle) => handle.outcome().await.map_err(ApiError::from),
         Err(error) => Err(ApiError::Busy(error.retry_after_seconds())),
@@ -65,9 +68,18 @@ pub(super) async fn run(app: &App, user: &str, job: &JobSpec) -> Result<Done, Ap
 }
 
 /// Encodes off the request threads.
-pub(super) async fn encode(app: &App, done: Done, format: Format) -> Result<EncodedImages, ApiError> {
+pub(super) async fn encode(
+    app: &App,
+    done: Done,
+    format: Format,
+) -> Result<EncodedImages, ApiError> {
     let begun = app.clock.nanos();
-    let Done { images, queued, ran, .. } = done;
+    let Done {
+        images,
+        queued,
+        ran,
+        ..
+    } = done;
     let pictures = web::block(move || {
         images
             .into_iter()
@@ -76,9 +88,17 @@ pub(super) async fn encode(app: &App, done: Done, format: Format) -> Result<Enco
     })
     .await
     .map_err(|error| ApiError::Internal(error.to_string()))??;
-    app.metrics.stage.with_label_values(&["encode"]).observe(seconds_since(app, begun));
+    app.metrics
+        .stage
+        .with_label_values(&["encode"])
+        .observe(seconds_since(app, begun));
     let millis = |time: std::time::Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-    Ok(EncodedImages { pictures, format, queue_ms: millis(queued), run_ms: millis(ran) })
+    Ok(EncodedImages {
+        pictures,
+        format,
+        queue_ms: millis(queued),
+        run_ms: millis(ran),
+    })
 }
 
 fn seconds_since(app: &App, begun: u64) -> f64 {
@@ -86,14 +106,22 @@ fn seconds_since(app: &App, begun: u64) -> f64 {
 }
 
 /// Row pending, object, row stored; a failure takes back what it wrote.
-pub(super) async fn store(app: &App, user: &str, job: &JobSpec, encoded: EncodedImages) -> Result<StoredImages, ApiError> {
+pub(super) async fn store(
+    app: &App,
+    user: &str,
+    job: &JobSpec,
+    encoded: EncodedImages,
+) -> Result<StoredImages, ApiError> {
     let now = app.clock.seconds();
     let millis = app.clock.nanos() / 1_000_000;
     let mut rows = Vec::with_capacity(encoded.pictures.len());
     for (pixels, bytes) in &encoded.pictures {
         let id = uuid_v7(millis);
-        let key = ObjectKey::parse(&format!("generated/{user}/{id}.{}", encoded.format.extension()))
-            .map_err(|error| ApiError::Internal(error.to_string()))?;
+        let key = ObjectKey::parse(&format!(
+            "generated/{user}/{id}.{}",
+            encoded.format.extension()
+        ))
+        .map_err(|error| ApiError::Internal(error.to_string()))?;
         rows.push(ImageRow {
             id,
             user_id: user.into(),
@@ -108,11 +136,17 @@ pub(super) async fn store(app: &App, user: &str, job: &JobSpec, encoded: Encoded
             expires: Some(now + KEEP_RESULTS_SECONDS),
         });
     }
-    app.state.reserve_images(rows.clone(), app.limits.storage_limit()).await?;
+    app.state
+        .reserve_images(rows.clone(), app.limits.storage_limit())
+        .await?;
     // From here on the rows are settled even if the client leaves: a dropped request must not leave them pending.
     let app_owned = app.clone();
     let task_rows = rows.clone();
-    let objects: Vec<Bytes> = encoded.pictures.into_iter().map(|(_, bytes)| bytes).collect();
+    let objects: Vec<Bytes> = encoded
+        .pictures
+        .into_iter()
+        .map(|(_, bytes)| bytes)
+        .collect();
     tokio::spawn(async move { write_objects(&app_owned, &task_rows, objects).await })
         .await
         .map_err(|error| ApiError::Internal(error.to_string()))??;
@@ -139,8 +173,13 @@ async fn write_objects(app: &App, rows: &[ImageRow], objects: Vec<Bytes>) -> Res
     crate::startup::pause_for_tests("stored").await;
     match written {
         Ok(()) => {
-            app.state.commit_images(rows.iter().map(|row| row.id.clone()).collect()).await?;
-            app.metrics.stage.with_label_values(&["store"]).observe(seconds_since(app, begun));
+            app.state
+                .commit_images(rows.iter().map(|row| row.id.clone()).collect())
+                .await?;
+            app.metrics
+                .stage
+                .with_label_values(&["store"])
+                .observe(seconds_since(app, begun));
             Ok(())
         }
         Err(error) => {
@@ -156,9 +195,17 @@ async fn write_objects(app: &App, rows: &[ImageRow], objects: Vec<Bytes>) -> Res
 }
 
 /// Signs a link to each picture.
-pub(super) fn sign(app: &App, stored: &StoredImages, epoch: u64) -> Result<Vec<ImageAnswer>, ApiError> {
+pub(super) fn sign(
+    app: &App,
+    stored: &StoredImages,
+    epoch: u64,
+) -> Result<Vec<ImageAnswer>, ApiError> {
     let now = app.clock.seconds();
-    stored.rows.iter().map(|row| image_answer(row, &app.publisher, epoch, &LinkWish::default(), now)).collect()
+    stored
+        .rows
+        .iter()
+        .map(|row| image_answer(row, &app.publisher, epoch, &LinkWish::default(), now))
+        .collect()
 }
 
 /// One line a picture.
@@ -171,7 +218,11 @@ pub(super) fn log(
     stored: &StoredImages,
     remaining: u64,
 ) {
-    let request_id = request.extensions().get::<RequestId>().map(|id| id.0.clone()).unwrap_or_default();
+    let request_id = request
+        .extensions()
+        .get::<RequestId>()
+        .map(|id| id.0.clone())
+        .unwrap_or_default();
     let latency_ms = stored.job.queue_ms + stored.job.run_ms;
     app.metrics.generation.observe(latency_ms as f64 / 1000.0);
     for row in &stored.rows {
@@ -198,5 +249,7 @@ pub(super) fn log(
 
 /// A UUID of version 7 (RFC 9562) at this time: ids of one user sort by age.
 pub(crate) fn uuid_v7(millis: u64) -> String {
-    uuid::Builder::from_unix_timestamp_millis(millis, &rand::random::<[u8; 10]>()).into_uuid().to_string()
+    uuid::Builder::from_unix_timestamp_millis(millis, &rand::random::<[u8; 10]>())
+        .into_uuid()
+        .to_string()
 }

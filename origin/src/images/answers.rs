@@ -33,8 +33,16 @@ pub struct ImageAnswer {
 ///
 /// # Errors
 /// An invalid wish.
-pub fn image_answer(row: &ImageRow, publisher: &Publisher, epoch: u64, wish: &LinkWish, now: u64) -> Result<ImageAnswer, ApiError> {
-    let link = publisher.link(&row.key, epoch, wish, now).map_err(|error| ApiError::Invalid(error.to_string()))?;
+pub fn image_answer(
+    row: &ImageRow,
+    publisher: &Publisher,
+    epoch: u64,
+    wish: &LinkWish,
+    now: u64,
+) -> Result<ImageAnswer, ApiError> {
+    let link = publisher
+        .link(&row.key, epoch, wish, now)
+        .map_err(|error| ApiError::Invalid(error.to_string()))?;
     Ok(ImageAnswer {
         id: row.id.clone(),
         key: row.key.as_str().into(),

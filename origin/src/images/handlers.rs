@@ -24,7 +24,11 @@ fn is_id(id: &str) -> bool {
 }
 
 async fn find(app: &App, caller: &Caller, id: &str) -> Result<ImageRow, ApiError> {
-    let found = if is_id(id) { app.state.image(&caller.user_id, id).await? } else { None };
+    let found = if is_id(id) {
+        app.state.image(&caller.user_id, id).await?
+    } else {
+        None
+    };
     found.ok_or(ApiError::Problem(problem::NOT_FOUND))
 }
 
@@ -43,7 +47,9 @@ pub async fn list(
     app: web::Data<App>,
 ) -> Result<HttpResponse, ApiError> {
     app.limits.read(&caller.user_id, app.clock.nanos())?;
-    let query = query.map_err(|_| ApiError::Invalid("the query has limit (1 to 100) and cursor".into()))?.into_inner();
+    let query = query
+        .map_err(|_| ApiError::Invalid("the query has limit (1 to 100) and cursor".into()))?
+        .into_inner();
     let limit = query.limit.unwrap_or(20);
     if !(1..=MAX_PAGE).contains(&limit) {
         return Err(ApiError::Invalid("limit must be 1 to 100".into()));
@@ -51,7 +57,10 @@ pub async fn list(
     if query.cursor.as_deref().is_some_and(|cursor| !is_id(cursor)) {
         return Err(ApiError::Invalid("cursor is not one of ours".into()));
     }
-    let (rows, more) = app.state.images(&caller.user_id, query.cursor.as_deref(), limit).await?;
+    let (rows, more) = app
+        .state
+        .images(&caller.user_id, query.cursor.as_deref(), limit)
+        .await?;
     let epoch = app.state.user(&caller.user_id).await?.link_epoch;
     let now = app.clock.seconds();
     let images: Vec<_> = rows
@@ -74,13 +83,18 @@ pub struct LinkBody {
 impl LinkBody {
     fn wish(self) -> Result<LinkWish, ApiError> {
         let ip = match self.ip.as_deref() {
-            Some(text) => Some(
-                AddressRange::parse(text)
-                    .map_err(|_| ApiError::Invalid("ip must be dotted IPv4 or 32 hex digits, optionally -PREFIX".into()))?,
-            ),
+            Some(text) => Some(AddressRange::parse(text).map_err(|_| {
+                ApiError::Invalid(
+                    "ip must be dotted IPv4 or 32 hex digits, optionally -PREFIX".into(),
+                )
+            })?),
             None => None,
         };
-        Ok(LinkWish { ttl: self.ttl, ip, dl: self.dl })
+        Ok(LinkWish {
+            ttl: self.ttl,
+            ip,
+            dl: self.dl,
+        })
     }
 }
 
@@ -92,39 +106,75 @@ pub async fn link(
     app: web::Data<App>,
 ) -> Result<HttpResponse, ApiError> {
     app.limits.read(&caller.user_id, app.clock.nanos())?;
-    let body: LinkBody = if body.is_empty() { LinkBody::default() } else { crate::generate::read_json(&body)? };
+    let body: LinkBody = if body.is_empty() {
+        LinkBody::default()
+    } else {
+        crate::generate::read_json(&body)?
+    };
     let wish = body.wish()?;
     let row = find(&app, &caller, &id).await?;
     let epoch = app.state.user(&caller.user_id).await?.link_epoch;
-    Ok(HttpResponse::Ok().json(image_answer(&row, &app.publisher, epoch, &wish, app.clock.seconds())?))
+    Ok(HttpResponse::Ok().json(image_answer(
+        &row,
+        &app.publisher,
+        epoch,
+        &wish,
+        app.clock.seconds(),
+    )?))
 }
 
 /// `POST /api/images/{id}/keep`.
-pub async fn keep(caller: Authorized<scope::ImagesWrite>, id: web::Path<String>, app: web::Data<App>) -> Result<HttpResponse, ApiError> {
+pub async fn keep(
+    caller: Authorized<scope::ImagesWrite>,
+    id: web::Path<String>,
+    app: web::Data<App>,
+) -> Result<HttpResponse, ApiError> {
     relocate(&app, &caller, &id, "kept").await
 }
 
 /// `DELETE /api/images/{id}/keep`.
-pub async fn unkeep(caller: Authorized<scope::ImagesWrite>, id: web::Path<String>, app: web::Data<App>) -> Result<HttpResponse, ApiError> {
+pub async fn unkeep(
+    caller: Authorized<scope::ImagesWrite>,
+    id: web::Path<String>,
+    app: web::Data<App>,
+) -> Result<HttpResponse, ApiError> {
     relocate(&app, &caller, &id, "generated").await
 }
 
 /// Moves the object first and then its row: while they differ, a link to either key opens the object that is there.
-async fn relocate(app: &App, caller: &Caller, id: &str, prefix: &str) -> Result<HttpResponse, ApiError> {
+async fn relocate(
+    app: &App,
+    caller: &Caller,
+    id: &str,
+    prefix: &str,
+) -> Result<HttpResponse, ApiError> {
     let mut row = find(app, caller, id).await?;
     if !row.key.as_str().starts_with(prefix) {
-        let to = row.key.counterpart().ok_or(ApiError::Problem(problem::NOT_FOUND))?;
+        let to = row
+            .key
+            .counterpart()
+            .ok_or(ApiError::Problem(problem::NOT_FOUND))?;
         app.store.rename(&row.key, &to).await?;
         row.expires = (prefix == "generated").then(|| app.clock.seconds() + KEEP_RESULTS_SECONDS);
         app.state.move_image(&row.id, &to, row.expires).await?;
         row.key = to;
     }
     let epoch = app.state.user(&caller.user_id).await?.link_epoch;
-    Ok(HttpResponse::Ok().json(image_answer(&row, &app.publisher, epoch, &LinkWish::default(), app.clock.seconds())?))
+    Ok(HttpResponse::Ok().json(image_answer(
+        &row,
+        &app.publisher,
+        epoch,
+        &LinkWish::default(),
+        app.clock.seconds(),
+    )?))
 }
 
 /// `DELETE /api/images/{id}`: unlisted, then the object, then the row; a crash in between is settled at the next start.
-pub async fn delete(caller: Authorized<scope::ImagesWrite>, id: web::Path<String>, app: web::Data<App>) -> Result<HttpResponse, ApiError> {
+pub async fn delete(
+    caller: Authorized<scope::ImagesWrite>,
+    id: web::Path<String>,
+    app: web::Data<App>,
+) -> Result<HttpResponse, ApiError> {
     let row = find(&app, &caller, &id).await?;
     app.state.unlist_image(&caller.user_id, &row.id).await?;
     remove_object(&app, &row.key).await?;
@@ -142,10 +192,18 @@ pub(crate) async fn remove_object(app: &App, key: &ObjectKey) -> Result<(), ApiE
 }
 
 /// `GET /api/usage`.
-pub async fn usage(caller: Authorized<scope::BillingRead>, address: ClientAddress, app: web::Data<App>) -> Result<HttpResponse, ApiError> {
+pub async fn usage(
+    caller: Authorized<scope::BillingRead>,
+    address: ClientAddress,
+    app: web::Data<App>,
+) -> Result<HttpResponse, ApiError> {
     app.limits.read(&caller.user_id, app.clock.nanos())?;
     let stored = app.state.user(&caller.user_id).await?.stored_bytes;
-    let charge = Charge { address: address.0, token: &caller.jti, user: &caller.user_id };
+    let charge = Charge {
+        address: address.0,
+        token: &caller.jti,
+        user: &caller.user_id,
+    };
     let limits = app.limits.usage(charge, stored, app.clock.nanos());
     Ok(HttpResponse::Ok().json(serde_json::json!({ "limits": limits })))
 }

@@ -38,20 +38,41 @@ pub struct Publisher {
 impl Publisher {
     /// `images_url` without a trailing slash, `life` and `grain` in seconds.
     pub fn new(ring: Keyring, images_url: &str, life: u64, grain: u64) -> Self {
-        Self { ring, base: images_url.trim_end_matches('/').into(), life, grain }
+        Self {
+            ring,
+            base: images_url.trim_end_matches('/').into(),
+            life,
+            grain,
+        }
     }
 
     /// A link to `key` for its owner at `now` (Unix seconds), with the owner's link epoch.
     ///
     /// # Errors
     /// [`SignError`]: a life over 7 days, an unsafe name.
-    pub fn link(&self, key: &ObjectKey, epoch: u64, wish: &LinkWish, now: u64) -> Result<SignedLink, SignError> {
+    pub fn link(
+        &self,
+        key: &ObjectKey,
+        epoch: u64,
+        wish: &LinkWish,
+        now: u64,
+    ) -> Result<SignedLink, SignError> {
         let life = wish.ttl.unwrap_or(self.life);
         if !(1..=MAX_LIFE).contains(&life) {
             return Err(SignError::Life);
         }
         let exp = round_up(now + life, self.grain, now);
-        let path = SignRequest { key, exp, dl: wish.dl.as_deref(), ep: epoch, ip: wish.ip }.sign(&self.ring, now)?;
-        Ok(SignedLink { url: format!("{}{path}", self.base), expires_at: crate::clock::rfc3339(exp) })
+        let path = SignRequest {
+            key,
+            exp,
+            dl: wish.dl.as_deref(),
+            ep: epoch,
+            ip: wish.ip,
+        }
+        .sign(&self.ring, now)?;
+        Ok(SignedLink {
+            url: format!("{}{path}", self.base),
+            expires_at: crate::clock::rfc3339(exp),
+        })
     }
 }

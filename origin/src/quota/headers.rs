@@ -38,8 +38,17 @@ impl Refusal {
     pub fn headers(&self) -> [(&'static str, String); 3] {
         [
             ("retry-after", self.retry_after.to_string()),
-            ("ratelimit", format!("\"{}\";r=0;t={}", self.policy, self.retry_after)),
-            ("ratelimit-policy", format!("\"{}\";q={};w={}", self.policy, self.limit, self.window_seconds)),
+            (
+                "ratelimit",
+                format!("\"{}\";r=0;t={}", self.policy, self.retry_after),
+            ),
+            (
+                "ratelimit-policy",
+                format!(
+                    "\"{}\";q={};w={}",
+                    self.policy, self.limit, self.window_seconds
+                ),
+            ),
         ]
     }
 }
@@ -55,7 +64,12 @@ mod tests {
 
     #[test]
     fn headers_are_structured_fields() {
-        let refusal = Refusal { policy: "address", limit: 4, window_seconds: 48, retry_after: 12 };
+        let refusal = Refusal {
+            policy: "address",
+            limit: 4,
+            window_seconds: 48,
+            retry_after: 12,
+        };
         assert_eq!(
             refusal.headers(),
             [
@@ -68,6 +82,13 @@ mod tests {
 
     #[test]
     fn a_wait_is_never_told_too_short() {
-        assert_eq!([wait_seconds(0), wait_seconds(1_000_000_000), wait_seconds(1_000_000_001)], [1, 1, 2]);
+        assert_eq!(
+            [
+                wait_seconds(0),
+                wait_seconds(1_000_000_000),
+                wait_seconds(1_000_000_001)
+            ],
+            [1, 1, 2]
+        );
     }
 }

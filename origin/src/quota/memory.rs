@@ -88,7 +88,13 @@ fn refusal(policy: &'static str, rate: Rate, wait: u64) -> Refusal {
 }
 
 /// The new `tat`, or the refusal; changes nothing.
-fn ask<K: Hash + Eq>(table: &HashMap<K, u64>, key: &K, rate: Rate, policy: &'static str, now: u64) -> Result<(u64, u64), Refusal> {
+fn ask<K: Hash + Eq>(
+    table: &HashMap<K, u64>,
+    key: &K,
+    rate: Rate,
+    policy: &'static str,
+    now: u64,
+) -> Result<(u64, u64), Refusal> {
     match rate.decide(table.get(key).copied(), now) {
         Decision::Pass { tat, remaining, .. } => Ok((tat, u64::from(remaining))),
         Decision::Refuse { retry_after, .. } => Err(refusal(policy, rate, retry_after)),
@@ -113,7 +119,11 @@ impl Limits {
             links: rate(settings.links)?,
             token_endpoint: rate(settings.token_endpoint)?,
         };
-        Ok(Self { settings: Arc::new(settings.clone()), rates: Arc::new(rates), tables: Arc::default() })
+        Ok(Self {
+            settings: Arc::new(settings.clone()),
+            rates: Arc::new(rates),
+            tables: Arc::default(),
+        })
     }
 
     /// The configured limits.
@@ -123,7 +133,11 @@ impl Limits {
 
     /// Bytes a user may store.
     pub fn storage_limit(&self) -> u64 {
-        if self.settings.enabled { self.settings.storage_bytes } else { u64::MAX }
+        if self.settings.enabled {
+            self.settings.storage_bytes
+        } else {
+            u64::MAX
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Tables> {
@@ -141,7 +155,10 @@ impl Limits {
             return Ok(());
         }
         let mut tables = self.lock();
-        let penalty = tables.penalties.entry(client_ip::group(address).narrow).or_default();
+        let penalty = tables
+            .penalties
+            .entry(client_ip::group(address).narrow)
+            .or_default();
         let blocked = |until: u64| Refusal {
             policy: "penalty-box",
             limit: u64::from(self.settings.penalty_arrivals),
@@ -151,13 +168,18 @@ impl Limits {
         if now < penalty.blocked_until {
             return Err(blocked(penalty.blocked_until));
         }
-        while penalty.arrivals.front().is_some_and(|&first| first.saturating_add(PENALTY_WINDOW) <= now) {
+        while penalty
+            .arrivals
+            .front()
+            .is_some_and(|&first| first.saturating_add(PENALTY_WINDOW) <= now)
+        {
             penalty.arrivals.pop_front();
         }
         penalty.arrivals.push_back(now);
         if penalty.arrivals.len() > self.settings.penalty_arrivals as usize {
             penalty.arrivals = VecDeque::new();
-            penalty.blocked_until = now.saturating_add(self.settings.penalty_seconds.saturating_mul(SECOND));
+            penalty.blocked_until =
+                now.saturating_add(self.settings.penalty_seconds.saturating_mul(SECOND));
             return Err(blocked(penalty.blocked_until));
         }
         Ok(())
@@ -184,7 +206,13 @@ impl Limits {
         let rates = &self.rates;
         let mut tables = self.lock();
         tables.sweep(now);
-        let (address_tat, address_left) = ask(&tables.addresses, &taken.address, rates.address, "address", now)?;
+        let (address_tat, address_left) = ask(
+            &tables.addresses,
+            &taken.address,
+            rates.address,
+            "address",
+            now,
+        )?;
         let wide_tat = match &taken.wide {
             Some(wide) => Some(ask(&tables.wide, wide, rates.wide, "address", now)?.0),
             None => None,
@@ -194,7 +222,12 @@ impl Limits {
         let running = tables.jobs.get(&taken.user).copied().unwrap_or(0);
         if running >= self.settings.jobs {
             // How long a job takes is not known here; the next second is an honest time to look again.
-            return Err(Refusal { policy: "jobs", limit: u64::from(self.settings.jobs), window_seconds: 1, retry_after: 1 });
+            return Err(Refusal {
+                policy: "jobs",
+                limit: u64::from(self.settings.jobs),
+                window_seconds: 1,
+                retry_after: 1,
+            });
         }
         // Nobody refused: charge all.
         tables.addresses.insert(taken.address, address_tat);
@@ -202,7 +235,11 @@ impl Limits {
             tables.wide.insert(wide, tat);
         }
         tables.tokens.insert(taken.token.clone(), token_tat);
-        tables.hours.entry(taken.user.clone()).or_default().push_back(now);
+        tables
+            .hours
+            .entry(taken.user.clone())
+            .or_default()
+            .push_back(now);
         tables.jobs.insert(taken.user.clone(), running + 1);
         drop(tables);
         let remaining = address_left.min(token_left).min(hour_left);
@@ -225,7 +262,11 @@ impl Limits {
         if let Some(tat) = tables.addresses.get_mut(&taken.address) {
             *tat = rates.address.refund(*tat, taken.at);
         }
-        if let Some(tat) = taken.wide.as_ref().and_then(|wide| tables.wide.get_mut(wide)) {
+        if let Some(tat) = taken
+            .wide
+            .as_ref()
+            .and_then(|wide| tables.wide.get_mut(wide))
+        {
             *tat = rates.wide.refund(*tat, taken.at);
         }
         if let Some(tat) = tables.tokens.get_mut(&taken.token) {
@@ -253,7 +294,13 @@ impl Limits {
     /// The policy `links`.
     pub fn link(&self, address: IpAddr, now: u64) -> Result<(), Refusal> {
         let key = client_ip::group(address).narrow;
-        self.simple(|tables| &mut tables.links, key, self.rates.links, "links", now)
+        self.simple(
+            |tables| &mut tables.links,
+            key,
+            self.rates.links,
+            "links",
+            now,
+        )
     }
 
     /// Counts a request for a token.
@@ -262,7 +309,13 @@ impl Limits {
     /// The policy `token-endpoint`.
     pub fn token_endpoint(&self, address: IpAddr, now: u64) -> Result<(), Refusal> {
         let key = client_ip::group(address).narrow;
-        self.simple(|tables| &mut tables.token_endpoint, key, self.rates.token_endpoint, "token-endpoint", now)
+        self.simple(
+            |tables| &mut tables.token_endpoint,
+            key,
+            self.rates.token_endpoint,
+            "token-endpoint",
+            now,
+        )
     }
 
     fn simple<K: Hash + Eq>(
@@ -312,14 +365,43 @@ impl Limits {
         let times = tables.hours.get(charge.user);
         let recent = |time: &&u64| time.saturating_add(HOUR) > now;
         let used = times.map_or(0, |times| times.iter().filter(recent).count() as u64);
-        let last = times.and_then(|times| times.back()).map_or(0, |&last| last.saturating_add(HOUR).saturating_sub(now));
+        let last = times
+            .and_then(|times| times.back())
+            .map_or(0, |&last| last.saturating_add(HOUR).saturating_sub(now));
         vec![
-            rate("address", self.rates.address, tables.addresses.get(&client_ip::group(charge.address).narrow).copied()),
-            rate("token", self.rates.token, tables.tokens.get(charge.token).copied()),
-            count("user-hour", u64::from(self.settings.user_hour), used, Some(3600), Some(last.div_ceil(SECOND))),
-            count("jobs", u64::from(self.settings.jobs), u64::from(tables.jobs.get(charge.user).copied().unwrap_or(0)), None, None),
+            rate(
+                "address",
+                self.rates.address,
+                tables
+                    .addresses
+                    .get(&client_ip::group(charge.address).narrow)
+                    .copied(),
+            ),
+            rate(
+                "token",
+                self.rates.token,
+                tables.tokens.get(charge.token).copied(),
+            ),
+            count(
+                "user-hour",
+                u64::from(self.settings.user_hour),
+                used,
+                Some(3600),
+                Some(last.div_ceil(SECOND)),
+            ),
+            count(
+                "jobs",
+                u64::from(self.settings.jobs),
+                u64::from(tables.jobs.get(charge.user).copied().unwrap_or(0)),
+                None,
+                None,
+            ),
             count("storage", self.settings.storage_bytes, stored, None, None),
-            rate("reads", self.rates.reads, tables.reads.get(charge.user).copied()),
+            rate(
+                "reads",
+                self.rates.reads,
+                tables.reads.get(charge.user).copied(),
+            ),
         ]
     }
 }
@@ -327,8 +409,13 @@ impl Limits {
 impl Tables {
     /// How many of the sliding hour would be left after one more.
     fn ask_hour(&mut self, user: &str, limit: u64, now: u64) -> Result<u64, Refusal> {
-        let Some(times) = self.hours.get_mut(user) else { return Ok(limit - 1) };
-        while times.front().is_some_and(|&first| first.saturating_add(HOUR) <= now) {
+        let Some(times) = self.hours.get_mut(user) else {
+            return Ok(limit - 1);
+        };
+        while times
+            .front()
+            .is_some_and(|&first| first.saturating_add(HOUR) <= now)
+        {
             times.pop_front();
         }
         let used = times.len() as u64;
@@ -356,9 +443,19 @@ impl Tables {
         self.reads.retain(|_, tat| *tat > now);
         self.links.retain(|_, tat| *tat > now);
         self.token_endpoint.retain(|_, tat| *tat > now);
-        self.hours.retain(|_, times| times.back().is_some_and(|&last| last.saturating_add(HOUR) > now));
-        let recent = |penalty: &Penalty| penalty.arrivals.back().is_some_and(|&last| last.saturating_add(PENALTY_WINDOW) > now);
-        self.penalties.retain(|_, penalty| penalty.blocked_until > now || recent(penalty));
+        self.hours.retain(|_, times| {
+            times
+                .back()
+                .is_some_and(|&last| last.saturating_add(HOUR) > now)
+        });
+        let recent = |penalty: &Penalty| {
+            penalty
+                .arrivals
+                .back()
+                .is_some_and(|&last| last.saturating_add(PENALTY_WINDOW) > now)
+        };
+        self.penalties
+            .retain(|_, penalty| penalty.blocked_until > now || recent(penalty));
     }
 }
 
@@ -375,29 +472,50 @@ mod tests {
     }
 
     fn charge<'a>(address: &str, token: &'a str, user: &'a str) -> Charge<'a> {
-        Charge { address: address.parse().unwrap(), token, user }
+        Charge {
+            address: address.parse().unwrap(),
+            token,
+            user,
+        }
     }
 
     fn used(limits: &Limits, charge: Charge<'_>) -> Vec<(&'static str, u64)> {
-        limits.usage(charge, 0, NOW).into_iter().map(|row| (row.policy, row.used)).collect()
+        limits
+            .usage(charge, 0, NOW)
+            .into_iter()
+            .map(|row| (row.policy, row.used))
+            .collect()
     }
 
     #[test]
     fn an_address_passes_burst_and_one_more() {
         let limits = limits(|_| {});
-        let kept: Vec<_> = (0..10).map(|_| limits.admit(charge("192.0.2.1", "t", "u"), NOW)).collect();
+        let kept: Vec<_> = (0..10)
+            .map(|_| limits.admit(charge("192.0.2.1", "t", "u"), NOW))
+            .collect();
         assert_eq!(kept.iter().filter(|one| one.is_ok()).count(), 4);
         let refusal = kept.into_iter().find_map(Result::err).unwrap();
-        assert_eq!((refusal.policy, refusal.limit, refusal.retry_after), ("address", 4, 12));
+        assert_eq!(
+            (refusal.policy, refusal.limit, refusal.retry_after),
+            ("address", 4, 12)
+        );
     }
 
     #[test]
     fn a_refusal_of_any_layer_charges_no_other() {
         let limits = limits(|settings| settings.user_hour = 2);
-        let first: Vec<_> = (0..2).map(|_| limits.admit(charge("192.0.2.1", "t", "u"), NOW).unwrap()).collect();
+        let first: Vec<_> = (0..2)
+            .map(|_| limits.admit(charge("192.0.2.1", "t", "u"), NOW).unwrap())
+            .collect();
         let before = used(&limits, charge("192.0.2.1", "t", "u"));
         for _ in 0..100 {
-            assert_eq!(limits.admit(charge("192.0.2.1", "t", "u"), NOW).unwrap_err().policy, "user-hour");
+            assert_eq!(
+                limits
+                    .admit(charge("192.0.2.1", "t", "u"), NOW)
+                    .unwrap_err()
+                    .policy,
+                "user-hour"
+            );
         }
         assert_eq!(used(&limits, charge("192.0.2.1", "t", "u")), before);
         first.into_iter().for_each(Reservation::commit);
@@ -412,16 +530,27 @@ mod tests {
         assert_eq!(used(&limits, who), idle);
         limits.admit(who, NOW).unwrap().commit();
         let after = used(&limits, who);
-        assert!(after.contains(&("address", 1)) && after.contains(&("user-hour", 1)) && after.contains(&("jobs", 0)));
+        assert!(
+            after.contains(&("address", 1))
+                && after.contains(&("user-hour", 1))
+                && after.contains(&("jobs", 0))
+        );
     }
 
     #[test]
     fn the_hour_slides() {
         let limits = limits(|settings| {
             settings.user_hour = 3;
-            settings.address = RateSettings { per_minute: 1_000, burst: 1_000 };
+            settings.address = RateSettings {
+                per_minute: 1_000,
+                burst: 1_000,
+            };
         });
-        let at = |seconds: u64| limits.admit(charge("192.0.2.1", "t", "u"), NOW + seconds * SECOND).map(Reservation::commit);
+        let at = |seconds: u64| {
+            limits
+                .admit(charge("192.0.2.1", "t", "u"), NOW + seconds * SECOND)
+                .map(Reservation::commit)
+        };
         assert!(at(0).is_ok() && at(1_000).is_ok() && at(2_000).is_ok());
         assert_eq!(at(3_599).unwrap_err().retry_after, 1);
         assert!(at(3_600).is_ok());
@@ -431,12 +560,23 @@ mod tests {
     #[test]
     fn a_steady_client_above_its_limit_still_gets_its_limit() {
         let limits = limits(|settings| {
-            settings.address = RateSettings { per_minute: 1_000, burst: 1_000 };
-            settings.token = RateSettings { per_minute: 1_000, burst: 1_000 };
+            settings.address = RateSettings {
+                per_minute: 1_000,
+                burst: 1_000,
+            };
+            settings.token = RateSettings {
+                per_minute: 1_000,
+                burst: 1_000,
+            };
         });
         // 60 an hour against 50: over ten hours every hour gets its 50.
         let granted = (0..600)
-            .filter(|n| limits.admit(charge("192.0.2.1", "t", "u"), NOW + n * 60 * SECOND).map(Reservation::commit).is_ok())
+            .filter(|n| {
+                limits
+                    .admit(charge("192.0.2.1", "t", "u"), NOW + n * 60 * SECOND)
+                    .map(Reservation::commit)
+                    .is_ok()
+            })
             .count();
         assert_eq!(granted, 500);
     }
@@ -444,8 +584,14 @@ mod tests {
     #[test]
     fn concurrent_admissions_are_exact() {
         let limits = limits(|settings| {
-            settings.address = RateSettings { per_minute: 1, burst: 49 };
-            settings.token = RateSettings { per_minute: 1_000, burst: 1_000 };
+            settings.address = RateSettings {
+                per_minute: 1,
+                burst: 49,
+            };
+            settings.token = RateSettings {
+                per_minute: 1_000,
+                burst: 1_000,
+            };
             settings.jobs = 1_000;
             settings.user_hour = 1_000;
         });
@@ -453,11 +599,21 @@ mod tests {
             let threads: Vec<_> = (0..8)
                 .map(|_| {
                     scope.spawn(|| {
-                        (0..125).filter(|_| limits.admit(charge("192.0.2.1", "t", "u"), NOW).map(Reservation::commit).is_ok()).count()
+                        (0..125)
+                            .filter(|_| {
+                                limits
+                                    .admit(charge("192.0.2.1", "t", "u"), NOW)
+                                    .map(Reservation::commit)
+                                    .is_ok()
+                            })
+                            .count()
                     })
                 })
                 .collect();
-            threads.into_iter().map(|thread| thread.join().unwrap()).sum()
+            threads
+                .into_iter()
+                .map(|thread| thread.join().unwrap())
+                .sum()
         });
         assert_eq!(granted, 50);
     }
@@ -477,14 +633,20 @@ mod tests {
     #[test]
     fn an_ipv6_network_has_ten_times_the_room_of_its_part() {
         let limits = limits(|settings| {
-            settings.token = RateSettings { per_minute: 10_000, burst: 10_000 };
+            settings.token = RateSettings {
+                per_minute: 10_000,
+                burst: 10_000,
+            };
             settings.jobs = 1_000;
             settings.user_hour = 1_000;
         });
         let granted = (0..100)
             .filter(|n| {
                 let address = format!("2001:db8:0:{n:x}::1");
-                limits.admit(charge(&address, "t", "u"), NOW).map(Reservation::commit).is_ok()
+                limits
+                    .admit(charge(&address, "t", "u"), NOW)
+                    .map(Reservation::commit)
+                    .is_ok()
             })
             .count();
         assert_eq!(granted, 31);
@@ -495,7 +657,11 @@ mod tests {
         let limits = limits(|_| {});
         for n in 0..20_000u32 {
             let address = IpAddr::V4((0x0a00_0000 + n).into());
-            let charge = Charge { address, token: "t", user: "u" };
+            let charge = Charge {
+                address,
+                token: "t",
+                user: "u",
+            };
             // Hours later each is idle again, so the sweep finds them.
             drop(limits.admit(charge, NOW + u64::from(n) * 7_200 * SECOND));
         }
@@ -507,7 +673,10 @@ mod tests {
         let limits = limits(|settings| settings.enabled = false);
         for _ in 0..1_000 {
             limits.arrive("192.0.2.1".parse().unwrap(), NOW).unwrap();
-            limits.admit(charge("192.0.2.1", "t", "u"), NOW).unwrap().commit();
+            limits
+                .admit(charge("192.0.2.1", "t", "u"), NOW)
+                .unwrap()
+                .commit();
         }
         assert_eq!(limits.usage(charge("192.0.2.1", "t", "u"), 0, NOW), []);
     }

@@ -14,7 +14,11 @@ pub struct Reservation {
 
 impl Reservation {
     pub(super) fn new(limits: Limits, taken: Taken, remaining: u64) -> Self {
-        Self { limits, taken: Some(taken), remaining }
+        Self {
+            limits,
+            taken: Some(taken),
+            remaining,
+        }
     }
 
     /// The work was done, or used the accelerator: the charge stays.

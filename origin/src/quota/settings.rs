@@ -81,7 +81,11 @@ impl LimitSettings {
                 return Err(format!("limits.{name}.per_minute is 0"));
             }
         }
-        for (name, value) in [("user_hour", self.user_hour), ("jobs", self.jobs), ("penalty_arrivals", self.penalty_arrivals)] {
+        for (name, value) in [
+            ("user_hour", self.user_hour),
+            ("jobs", self.jobs),
+            ("penalty_arrivals", self.penalty_arrivals),
+        ] {
             if value == 0 {
                 return Err(format!("limits.{name} is 0"));
             }

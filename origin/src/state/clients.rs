@@ -60,7 +60,13 @@ impl State {
     pub async fn client(&self, id: &str) -> Result<Option<ClientRow>, StateError> {
         let id = id.to_owned();
         self.transact(move |tx| {
-            Ok(tx.query_row(&format!("SELECT {COLUMNS} FROM clients WHERE id = ?1"), [id], read).optional()?)
+            Ok(tx
+                .query_row(
+                    &format!("SELECT {COLUMNS} FROM clients WHERE id = ?1"),
+                    [id],
+                    read,
+                )
+                .optional()?)
         })
         .await
     }
@@ -71,7 +77,9 @@ impl State {
     /// The state's own.
     pub async fn clients(&self) -> Result<Vec<ClientRow>, StateError> {
         self.transact(|tx| {
-            let mut statement = tx.prepare(&format!("SELECT {COLUMNS} FROM clients ORDER BY created, id"))?;
+            let mut statement = tx.prepare(&format!(
+                "SELECT {COLUMNS} FROM clients ORDER BY created, id"
+            ))?;
             let rows = statement.query_map([], read)?.collect::<Result<_, _>>()?;
             Ok(rows)
         })
@@ -84,6 +92,9 @@ impl State {
     /// The state's own.
     pub async fn disable_client(&self, id: &str) -> Result<bool, StateError> {
         let id = id.to_owned();
-        self.transact(move |tx| Ok(tx.execute("UPDATE clients SET disabled = 1 WHERE id = ?1", [id])? > 0)).await
+        self.transact(move |tx| {
+            Ok(tx.execute("UPDATE clients SET disabled = 1 WHERE id = ?1", [id])? > 0)
+        })
+        .await
     }
 }

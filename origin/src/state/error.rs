@@ -72,7 +72,10 @@ impl StateError {
     }
 
     pub(super) fn at(self, file: &Path) -> Self {
-        Self::At { file: file.display().to_string(), reason: Box::new(self) }
+        Self::At {
+            file: file.display().to_string(),
+            reason: Box::new(self),
+        }
     }
 }
 
@@ -81,7 +84,9 @@ impl From<rusqlite::Error> for StateError {
         match error.sqlite_error_code() {
             Some(ErrorCode::ReadOnly) => Self::ReadOnly,
             Some(ErrorCode::DiskFull) => Self::Full,
-            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Self::Damaged(error.to_string()),
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+                Self::Damaged(error.to_string())
+            }
             Some(ErrorCode::ConstraintViolation) => Self::Exists,
             Some(ErrorCode::CannotOpen) => Self::Io(error.to_string()),
             _ => Self::Other(error.to_string()),

@@ -44,12 +44,14 @@ pub(super) fn unsigned(value: i64) -> u64 {
     u64::try_from(value).unwrap_or(0)
 }
 
-const COLUMNS: &str = "id, user_id, key, width, height, format, bytes, seed, model, created, expires";
+const COLUMNS: &str =
+    "id, user_id, key, width, height, format, bytes, seed, model, created, expires";
 
 fn read(row: &Row<'_>) -> rusqlite::Result<ImageRow> {
     let key: String = row.get(2)?;
-    let key = ObjectKey::parse(&key)
-        .map_err(|error| rusqlite::Error::FromSqlConversionFailure(2, rusqlite::types::Type::Text, Box::new(error)))?;
+    let key = ObjectKey::parse(&key).map_err(|error| {
+        rusqlite::Error::FromSqlConversionFailure(2, rusqlite::types::Type::Text, Box::new(error))
+    })?;
     Ok(ImageRow {
         id: row.get(0)?,
         user_id: row.get(1)?,
@@ -67,10 +69,18 @@ fn read(row: &Row<'_>) -> rusqlite::Result<ImageRow> {
 }
 
 fn charge(tx: &Transaction<'_>, user: &str, bytes: u64, limit: u64) -> Result<(), StateError> {
-    let used: Option<i64> =
-        tx.query_row("SELECT stored_bytes FROM users WHERE id = ?1", [user], |row| row.get(0)).optional()?;
+    let used: Option<i64> = tx
+        .query_row(
+            "SELECT stored_bytes FROM users WHERE id = ?1",
+            [user],
+            |row| row.get(0),
+        )
+        .optional()?;
     let used = unsigned(used.unwrap_or(0));
-    let total = used.checked_add(bytes).filter(|&total| total <= limit).ok_or(StateError::OverQuota { limit, used })?;
+    let total = used
+        .checked_add(bytes)
+        .filter(|&total| total <= limit)
+        .ok_or(StateError::OverQuota { limit, used })?;
     tx.execute(
         "INSERT INTO users (id, stored_bytes) VALUES (?1, ?2) ON CONFLICT (id) DO UPDATE SET stored_bytes = ?2",
         params![user, i64::try_from(total).unwrap_or(i64::MAX)],
@@ -81,7 +91,11 @@ fn charge(tx: &Transaction<'_>, user: &str, bytes: u64, limit: u64) -> Result<()
 /// Removes a row and gives its bytes back; the row, when there was one.
 fn remove(tx: &Transaction<'_>, user: &str, id: &str) -> Result<Option<ImageRow>, StateError> {
     let row = tx
-        .query_row(&format!("DELETE FROM images WHERE user_id = ?1 AND id = ?2 RETURNING {COLUMNS}"), [user, id], read)
+        .query_row(
+            &format!("DELETE FROM images WHERE user_id = ?1 AND id = ?2 RETURNING {COLUMNS}"),
+            [user, id],
+            read,
+        )
         .optional()?;
     if let Some(row) = &row {
         tx.execute(
@@ -102,10 +116,21 @@ impl State {
             for row in &rows {
                 charge(tx, &row.user_id, row.bytes, limit)?;
                 tx.execute(
-                    &format!("INSERT INTO images ({COLUMNS}) VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11)"),
+                    &format!(
+                        "INSERT INTO images ({COLUMNS}) VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11)"
+                    ),
                     params![
-                        row.id, row.user_id, row.key.as_str(), row.width, row.height, row.format, row.bytes as i64,
-                        row.seed as i64, row.model, row.created as i64, row.expires.map(|at| at as i64)
+                        row.id,
+                        row.user_id,
+                        row.key.as_str(),
+                        row.width,
+                        row.height,
+                        row.format,
+                        row.bytes as i64,
+                        row.seed as i64,
+                        row.model,
+                        row.created as i64,
+                        row.expires.map(|at| at as i64)
                     ],
                 )?;
             }
@@ -146,8 +171,11 @@ impl State {
 
     async fn images_in(&self, stored: i64) -> Result<Vec<ImageRow>, StateError> {
         self.transact(move |tx| {
-            let mut statement = tx.prepare(&format!("SELECT {COLUMNS} FROM images WHERE stored = ?1"))?;
-            let rows = statement.query_map([stored], read)?.collect::<Result<_, _>>()?;
+            let mut statement =
+                tx.prepare(&format!("SELECT {COLUMNS} FROM images WHERE stored = ?1"))?;
+            let rows = statement
+                .query_map([stored], read)?
+                .collect::<Result<_, _>>()?;
             Ok(rows)
         })
         .await
@@ -157,7 +185,12 @@ impl State {
     ///
     /// # Errors
     /// The state's own.
-    pub async fn images(&self, user: &str, before: Option<&str>, limit: usize) -> Result<(Vec<ImageRow>, bool), StateError> {
+    pub async fn images(
+        &self,
+        user: &str,
+        before: Option<&str>,
+        limit: usize,
+    ) -> Result<(Vec<ImageRow>, bool), StateError> {
         let (user, before) = (user.to_owned(), before.unwrap_or("~").to_owned());
         self.transact(move |tx| {
             let mut statement = tx.prepare(&format!(
@@ -180,7 +213,9 @@ impl State {
     pub async fn image(&self, user: &str, id: &str) -> Result<Option<ImageRow>, StateError> {
         let (user, id) = (user.to_owned(), id.to_owned());
         self.transact(move |tx| {
-            let sql = format!("SELECT {COLUMNS} FROM images WHERE user_id = ?1 AND id = ?2 AND stored = 1");
+            let sql = format!(
+                "SELECT {COLUMNS} FROM images WHERE user_id = ?1 AND id = ?2 AND stored = 1"
+            );
             Ok(tx.query_row(&sql, [user, id], read).optional()?)
         })
         .await
@@ -202,7 +237,10 @@ impl State {
     pub async fn unlist_image(&self, user: &str, id: &str) -> Result<(), StateError> {
         let (user, id) = (user.to_owned(), id.to_owned());
         self.transact(move |tx| {
-            tx.execute("UPDATE images SET stored = 2 WHERE user_id = ?1 AND id = ?2", [user, id])?;
+            tx.execute(
+                "UPDATE images SET stored = 2 WHERE user_id = ?1 AND id = ?2",
+                [user, id],
+            )?;
             Ok(())
         })
         .await
@@ -212,10 +250,18 @@ impl State {
     ///
     /// # Errors
     /// The state's own.
-    pub async fn move_image(&self, id: &str, key: &ObjectKey, expires: Option<u64>) -> Result<(), StateError> {
+    pub async fn move_image(
+        &self,
+        id: &str,
+        key: &ObjectKey,
+        expires: Option<u64>,
+    ) -> Result<(), StateError> {
         let (id, key) = (id.to_owned(), key.as_str().to_owned());
         self.transact(move |tx| {
-            tx.execute("UPDATE images SET key = ?2, expires = ?3 WHERE id = ?1", params![id, key, expires.map(|at| at as i64)])?;
+            tx.execute(
+                "UPDATE images SET key = ?2, expires = ?3 WHERE id = ?1",
+                params![id, key, expires.map(|at| at as i64)],
+            )?;
             Ok(())
         })
         .await
@@ -277,7 +323,10 @@ mod tests {
         for task in tasks {
             match task.await.unwrap() {
                 Ok(()) => granted += 1,
-                Err(error) => assert!(matches!(error, StateError::OverQuota { limit: 1000, .. }), "{error}"),
+                Err(error) => assert!(
+                    matches!(error, StateError::OverQuota { limit: 1000, .. }),
+                    "{error}"
+                ),
             }
         }
         assert_eq!(granted, 142);
@@ -287,7 +336,12 @@ mod tests {
     #[tokio::test]
     async fn several_pictures_are_charged_together_or_not_at_all() {
         let (_folder, state) = state();
-        assert!(state.reserve_images(vec![row(1, 60), row(2, 60)], 100).await.is_err());
+        assert!(
+            state
+                .reserve_images(vec![row(1, 60), row(2, 60)], 100)
+                .await
+                .is_err()
+        );
         assert_eq!(state.user("u").await.unwrap().stored_bytes, 0);
         assert_eq!(state.pending_images().await.unwrap(), []);
     }
@@ -303,8 +357,15 @@ mod tests {
         assert!(more);
         let (second, more) = state.images("u", Some(&first[3].id), 4).await.unwrap();
         assert!(!more);
-        let ids: Vec<_> = first.iter().chain(&second).map(|row| row.id.clone()).collect();
-        assert_eq!(ids, ["0006", "0005", "0004", "0003", "0002", "0001", "0000"]);
+        let ids: Vec<_> = first
+            .iter()
+            .chain(&second)
+            .map(|row| row.id.clone())
+            .collect();
+        assert_eq!(
+            ids,
+            ["0006", "0005", "0004", "0003", "0002", "0001", "0000"]
+        );
     }
 
     #[tokio::test]
@@ -317,7 +378,10 @@ mod tests {
         assert!(error.to_string().contains("x.sqlite"), "{error}");
         let newer = folder.path().join("new.sqlite");
         drop(State::open(&newer).unwrap());
-        rusqlite::Connection::open(&newer).unwrap().pragma_update(None, "user_version", 99).unwrap();
+        rusqlite::Connection::open(&newer)
+            .unwrap()
+            .pragma_update(None, "user_version", 99)
+            .unwrap();
         assert_eq!(State::open(&newer).unwrap_err().code(), "state_too_new");
     }
 
@@ -328,6 +392,15 @@ mod tests {
         let file = folder.path().join("d/s.sqlite");
         drop(State::open(&file).unwrap());
         assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
-        assert_eq!(file.parent().unwrap().metadata().unwrap().permissions().mode() & 0o777, 0o700);
+        assert_eq!(
+            file.parent()
+                .unwrap()
+                .metadata()
+                .unwrap()
+                .permissions()
+                .mode()
+                & 0o777,
+            0o700
+        );
     }
 }

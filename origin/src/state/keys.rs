@@ -22,7 +22,9 @@ impl State {
     /// The state's own.
     pub async fn signing_keys(&self) -> Result<Vec<SigningKeyRow>, StateError> {
         self.transact(|tx| {
-            let mut statement = tx.prepare("SELECT kid, pkcs8, created FROM signing_keys ORDER BY created DESC, kid")?;
+            let mut statement = tx.prepare(
+                "SELECT kid, pkcs8, created FROM signing_keys ORDER BY created DESC, kid",
+            )?;
             let rows = statement
                 .query_map([], |row| {
                     Ok(SigningKeyRow {

@@ -31,7 +31,9 @@ pub struct StateSettings {
 
 impl Default for StateSettings {
     fn default() -> Self {
-        Self { file: PathBuf::from("data/signet.sqlite") }
+        Self {
+            file: PathBuf::from("data/signet.sqlite"),
+        }
     }
 }
 
@@ -97,8 +99,21 @@ impl State {
 /// The folder with mode 700 and the file with mode 600, before SQLite makes them wider.
 fn create_private(file: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-    if let Some(folder) = file.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    if let Some(folder) = file
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+    {
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(folder)?;
     }
-    std::fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(file).map(|_| ())
+    std::fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(file)
+        .map(|_| ())
 }

@@ -27,9 +27,12 @@ const STEPS: [&str; 1] = ["
 /// Sets the journal up and runs the steps the file has not seen.
 pub(super) fn prepare(connection: &mut Connection) -> Result<(), StateError> {
     // FULL: what was answered survives the power going, not only the process.
-    connection.execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA busy_timeout = 5000;")?;
+    connection.execute_batch(
+        "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA busy_timeout = 5000;",
+    )?;
     let known = i64::try_from(STEPS.len()).unwrap_or(i64::MAX);
-    let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+    let transaction =
+        connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
     let found: i64 = transaction.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     if found > known {
         return Err(StateError::TooNew { found, known });

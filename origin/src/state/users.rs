@@ -24,13 +24,17 @@ impl State {
         let id = id.to_owned();
         self.transact(move |tx| {
             let row = tx
-                .query_row("SELECT suspended, link_epoch, stored_bytes FROM users WHERE id = ?1", [id], |row| {
-                    Ok(UserRow {
-                        suspended: row.get(0)?,
-                        link_epoch: super::images::unsigned(row.get(1)?),
-                        stored_bytes: super::images::unsigned(row.get(2)?),
-                    })
-                })
+                .query_row(
+                    "SELECT suspended, link_epoch, stored_bytes FROM users WHERE id = ?1",
+                    [id],
+                    |row| {
+                        Ok(UserRow {
+                            suspended: row.get(0)?,
+                            link_epoch: super::images::unsigned(row.get(1)?),
+                            stored_bytes: super::images::unsigned(row.get(2)?),
+                        })
+                    },
+                )
                 .optional()?;
             Ok(row.unwrap_or_default())
         })
@@ -77,7 +81,11 @@ impl State {
     /// The state's own.
     pub async fn stored_bytes(&self) -> Result<u64, StateError> {
         self.transact(|tx| {
-            let sum: i64 = tx.query_row("SELECT COALESCE(SUM(stored_bytes), 0) FROM users", [], |row| row.get(0))?;
+            let sum: i64 = tx.query_row(
+                "SELECT COALESCE(SUM(stored_bytes), 0) FROM users",
+                [],
+                |row| row.get(0),
+            )?;
             Ok(super::images::unsigned(sum))
         })
         .await

@@ -1,7 +1,10 @@
 //! The metrics that dashboards rely on, present from the start at 0.
 
 use crate::schedule::Observation;
-use prometheus::{Gauge, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
+use prometheus::{
+    Gauge, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, Opts, Registry,
+    TextEncoder,
+};
 
 /// Every metric of the service.
 #[derive(Clone, Debug)]
@@ -35,16 +38,34 @@ pub struct Metrics {
     pub uploads: IntCounterVec,
 }
 
-const SECONDS: [f64; 12] = [0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0];
+const SECONDS: [f64; 12] = [
+    0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0,
+];
 
 /// Values of closed label sets.
 const OUTCOMES: [&str; 4] = ["done", "failed", "cancelled", "refused"];
 const STAGES: [&str; 5] = ["text", "denoise", "decode", "encode", "store"];
-const POLICIES: [&str; 9] =
-    ["address", "token", "user-hour", "jobs", "storage", "penalty-box", "reads", "links", "token-endpoint"];
+const POLICIES: [&str; 9] = [
+    "address",
+    "token",
+    "user-hour",
+    "jobs",
+    "storage",
+    "penalty-box",
+    "reads",
+    "links",
+    "token-endpoint",
+];
 const VERDICTS: [&str; 9] = [
-    "ok", "method_not_allowed", "malformed_link", "bad_signature", "link_expired", "life_too_long", "ip_mismatch",
-    "referer_denied", "link_revoked",
+    "ok",
+    "method_not_allowed",
+    "malformed_link",
+    "bad_signature",
+    "link_expired",
+    "life_too_long",
+    "ip_mismatch",
+    "referer_denied",
+    "link_revoked",
 ];
 
 impl Metrics {
@@ -58,29 +79,66 @@ impl Metrics {
             Ok::<_, prometheus::Error>(metric)
         };
         let histogram = |name: &str, help: &str, buckets: &[f64]| {
-            let metric = Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets.to_vec()))?;
+            let metric =
+                Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets.to_vec()))?;
             registry.register(Box::new(metric.clone()))?;
             Ok::<_, prometheus::Error>(metric)
         };
         let stage = HistogramVec::new(
-            HistogramOpts::new("signet_stage_seconds", "Time of a generation's stages.").buckets(SECONDS.to_vec()),
+            HistogramOpts::new("signet_stage_seconds", "Time of a generation's stages.")
+                .buckets(SECONDS.to_vec()),
             &["stage"],
         )?;
         registry.register(Box::new(stage.clone()))?;
         let queue_depth = IntGauge::new("signet_queue_depth", "Jobs that wait.")?;
         registry.register(Box::new(queue_depth.clone()))?;
-        let storage = Gauge::new("signet_storage_bytes", "Bytes stored or reserved by all users.")?;
+        let storage = Gauge::new(
+            "signet_storage_bytes",
+            "Bytes stored or reserved by all users.",
+        )?;
         registry.register(Box::new(storage.clone()))?;
         let metrics = Self {
-            requests: counters("signet_http_requests_total", "Answers by route and status.", &["route", "status"])?,
-            generations: counters("signet_generations_total", "Generations by outcome.", &["outcome"])?,
-            generation: histogram("signet_generation_seconds", "Time from arrival to picture.", &SECONDS)?,
+            requests: counters(
+                "signet_http_requests_total",
+                "Answers by route and status.",
+                &["route", "status"],
+            )?,
+            generations: counters(
+                "signet_generations_total",
+                "Generations by outcome.",
+                &["outcome"],
+            )?,
+            generation: histogram(
+                "signet_generation_seconds",
+                "Time from arrival to picture.",
+                &SECONDS,
+            )?,
             queue_wait: histogram("signet_queue_wait_seconds", "Time in the queue.", &SECONDS)?,
-            batch_size: histogram("signet_batch_size", "Rows in a call of the denoiser.", &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0])?,
-            limited: counters("signet_rate_limited_total", "Refusals by limit.", &["policy"])?,
-            session_ips: histogram("signet_session_ips", "Addresses seen in a session.", &[1.0, 2.0, 3.0, 5.0, 10.0, 20.0])?,
-            user_generations: histogram("signet_user_generations", "Generations an hour of active users.", &[1.0, 5.0, 10.0, 25.0, 50.0, 100.0])?,
-            links: counters("signet_links_total", "Opened and refused links.", &["verdict", "kid"])?,
+            batch_size: histogram(
+                "signet_batch_size",
+                "Rows in a call of the denoiser.",
+                &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0],
+            )?,
+            limited: counters(
+                "signet_rate_limited_total",
+                "Refusals by limit.",
+                &["policy"],
+            )?,
+            session_ips: histogram(
+                "signet_session_ips",
+                "Addresses seen in a session.",
+                &[1.0, 2.0, 3.0, 5.0, 10.0, 20.0],
+            )?,
+            user_generations: histogram(
+                "signet_user_generations",
+                "Generations an hour of active users.",
+                &[1.0, 5.0, 10.0, 25.0, 50.0, 100.0],
+            )?,
+            links: counters(
+                "signet_links_total",
+                "Opened and refused links.",
+                &["verdict", "kid"],
+            )?,
             uploads: counters("signet_uploads_total", "Uploads by verdict.", &["verdict"])?,
             stage,
             queue_depth,
@@ -115,13 +173,18 @@ impl Metrics {
         Box::new(move |seen| match seen {
             Observation::Waited(wait) => metrics.queue_wait.observe(wait.as_secs_f64()),
             Observation::Batch { slots } => metrics.batch_size.observe(slots as f64),
-            Observation::Stage { stage, took } => metrics.stage.with_label_values(&[stage]).observe(took.as_secs_f64()),
+            Observation::Stage { stage, took } => metrics
+                .stage
+                .with_label_values(&[stage])
+                .observe(took.as_secs_f64()),
         })
     }
 
     /// The text that Prometheus reads.
     pub fn render(&self) -> String {
-        TextEncoder::new().encode_to_string(&self.registry.gather()).unwrap_or_default()
+        TextEncoder::new()
+            .encode_to_string(&self.registry.gather())
+            .unwrap_or_default()
     }
 }
 
@@ -133,9 +196,19 @@ mod tests {
     fn every_metric_of_the_contract_is_there_from_the_start() {
         let text = Metrics::new().unwrap().render();
         for name in [
-            "signet_http_requests_total", "signet_generations_total", "signet_generation_seconds", "signet_stage_seconds",
-            "signet_queue_depth", "signet_queue_wait_seconds", "signet_batch_size", "signet_rate_limited_total",
-            "signet_storage_bytes", "signet_session_ips", "signet_user_generations", "signet_links_total", "signet_uploads_total",
+            "signet_http_requests_total",
+            "signet_generations_total",
+            "signet_generation_seconds",
+            "signet_stage_seconds",
+            "signet_queue_depth",
+            "signet_queue_wait_seconds",
+            "signet_batch_size",
+            "signet_rate_limited_total",
+            "signet_storage_bytes",
+            "signet_session_ips",
+            "signet_user_generations",
+            "signet_links_total",
+            "signet_uploads_total",
         ] {
             assert!(text.contains(&format!("# TYPE {name} ")), "{name}");
         }

@@ -28,12 +28,19 @@ impl TelemetrySettings {
     /// # Errors
     /// A sentence that names the setting.
     pub fn validate(&self) -> Result<(), String> {
-        tracing_subscriber::EnvFilter::try_new(&self.log).map(|_| ()).map_err(|error| format!("telemetry.log: {error}"))
+        tracing_subscriber::EnvFilter::try_new(&self.log)
+            .map(|_| ())
+            .map_err(|error| format!("telemetry.log: {error}"))
     }
 
     /// Starts logging as JSON lines on standard error; a second call changes nothing.
     pub fn start(&self) {
         let filter = tracing_subscriber::EnvFilter::try_new(&self.log).unwrap_or_default();
-        let _ = tracing_subscriber::fmt().json().flatten_event(true).with_env_filter(filter).with_writer(std::io::stderr).try_init();
+        let _ = tracing_subscriber::fmt()
+            .json()
+            .flatten_event(true)
+            .with_env_filter(filter)
+            .with_writer(std::io::stderr)
+            .try_init();
     }
 }

@@ -31,8 +31,15 @@ impl std::fmt::Debug for PromptHasher {
 }
 
 fn fresh(now: u64) -> Current {
-    let id: String = rand::random::<[u8; 4]>().iter().map(|byte| format!("{byte:02x}")).collect();
-    Current { kid: format!("p-{id}"), key: Zeroizing::new(rand::random()), since: now }
+    let id: String = rand::random::<[u8; 4]>()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    Current {
+        kid: format!("p-{id}"),
+        key: Zeroizing::new(rand::random()),
+        since: now,
+    }
 }
 
 impl PromptHasher {
@@ -45,15 +52,25 @@ impl PromptHasher {
     /// `hmac-sha256:{kid}:{mac}` over the NFKC, trimmed, lower-cased prompt.
     pub fn hash(&self, prompt: &str) -> String {
         let now = self.clock.seconds();
-        let mut current = self.current.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut current = self
+            .current
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         if now.saturating_sub(current.since) >= KEY_LIFE {
             *current = fresh(now);
         }
         let folded: String = prompt.nfkc().collect::<String>().trim().to_lowercase();
         // HMAC takes keys of any length.
-        let Ok(mut mac) = <Hmac<Sha256> as KeyInit>::new_from_slice(current.key.as_slice()) else { return String::new() };
+        let Ok(mut mac) = <Hmac<Sha256> as KeyInit>::new_from_slice(current.key.as_slice()) else {
+            return String::new();
+        };
         mac.update(folded.as_bytes());
-        let hex: String = mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+        let hex: String = mac
+            .finalize()
+            .into_bytes()
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
         format!("hmac-sha256:{}:{hex}", current.kid)
     }
 }
