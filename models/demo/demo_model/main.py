@@ -2,13 +2,15 @@
 
 import argparse
 
-PHASES = ("data", "vae", "latents", "unet", "export")
+PHASES = ("data", "vae", "latents", "unet", "export", "goldens")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--vae-minutes", type=float, default=12)
     parser.add_argument("--unet-minutes", type=float, default=33)
+    parser.add_argument("--everyday-minutes", type=float, default=15)
+    parser.add_argument("--icons-minutes", type=float, default=7)
     parser.add_argument("phases", nargs="*", metavar="PHASE", help=" ".join(PHASES))
     options = parser.parse_args()
     if unknown := set(options.phases) - set(PHASES):
@@ -35,11 +37,15 @@ def run(phase: str, options: argparse.Namespace) -> None:
     elif phase == "unet":
         from . import unet
 
-        unet.train(options.unet_minutes)
-    else:
+        unet.train(options.unet_minutes, options.everyday_minutes, options.icons_minutes)
+    elif phase == "export":
         from . import export
 
         export.export()
+    else:
+        from . import goldens
+
+        goldens.write()
 
 
 if __name__ == "__main__":

@@ -43,6 +43,16 @@ def average_gradients(parameters) -> None:
         at += grad.numel()
 
 
+def average(parameters) -> None:
+    """Replaces each parameter by the mean over the workers."""
+    with torch.no_grad():
+        flat = torch.cat([p.reshape(-1) for p in parameters])
+        dist.all_reduce(flat)
+        flat /= WORKERS
+        for parameter, part in zip(parameters, flat.split([p.numel() for p in parameters])):
+            parameter.copy_(part.view_as(parameter))
+
+
 class Budget:
     """Training by the clock: how much of the budget is spent, over all resumed runs; the same in every worker."""
 
