@@ -55,8 +55,7 @@ pub fn step(rows: &mut [&mut Row]) -> Result<Vec<Result<(), InferError>>, InferE
             }
         };
         finite(guess, "unet")?;
-        row.sampler.step(&mut row.latents, guess, &mut row.noise)?;
-        finite(&row.latents, "unet")
+        row.advance(guess)
     });
     Ok(outcomes.collect())
 }

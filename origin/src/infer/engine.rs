@@ -187,6 +187,11 @@ impl Engine {
         row.decode()
     }
 
+    /// What a row looks like so far, at half its size, where [`Row::want_preview`] asked for it.
+    pub fn preview(&self, row: &mut Row) -> Option<Pixels> {
+        row.take_preview()
+    }
+
     /// Makes all pictures of a request, blocking. `on_step` may break off at any step.
     ///
     /// # Errors

@@ -7,7 +7,7 @@ use super::error::InferError;
 use super::graph::read_json;
 use super::row::Row;
 use super::settings::{Device, Settings};
-use super::spec::{ImageSpec, InitImage};
+use super::spec::{ImageSpec, InitImage, Mask};
 use super::tokenizer::PromptTokenizer;
 use super::{Pixels, noise::Noise};
 use serde_json::Value;
@@ -64,6 +64,18 @@ fn start_picture(side: usize) -> Pixels {
     }
 }
 
+/// The right half and a bit are painted anew.
+fn mask(side: usize) -> Mask {
+    let values = (0..side * side)
+        .map(|i| if i % side >= side / 2 - 5 { 255 } else { 0 })
+        .collect();
+    Mask {
+        width: side,
+        height: side,
+        values,
+    }
+}
+
 fn spec_of(case: &Value, side: usize) -> ImageSpec {
     ImageSpec {
         model: String::new(),
@@ -78,6 +90,7 @@ fn spec_of(case: &Value, side: usize) -> ImageSpec {
         init: case["strength"].as_f64().map(|strength| InitImage {
             pixels: Arc::new(start_picture(side)),
             strength: strength as f32,
+            mask: case["mask"].is_string().then(|| Arc::new(mask(side))),
         }),
     }
 }
@@ -112,7 +125,7 @@ fn latents_after_each_step_and_the_picture_are_those_of_diffusers() {
     let pictures = std::fs::read(goldens().join("pictures.u8")).unwrap();
     let mut pictures = pictures.chunks_exact(side * side * 3);
     let cases = document["cases"].as_array().unwrap();
-    assert!(cases.len() >= 14);
+    assert!(cases.len() >= 16);
     for case in cases {
         let name = format!(
             "{} {:?}",

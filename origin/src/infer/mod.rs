@@ -33,4 +33,4 @@ pub use error::InferError;
 pub use pixels::{Format, Pixels, encode};
 pub use row::{BatchKey, Row};
 pub use settings::{Device, Settings};
-pub use spec::{ImageSpec, InitImage, MAX_IMAGES, MAX_PROMPT, MAX_STEPS, ModelInfo};
+pub use spec::{ImageSpec, InitImage, MAX_IMAGES, MAX_PROMPT, MAX_STEPS, Mask, ModelInfo};

@@ -17,9 +17,27 @@ pub struct Row {
     pub(super) guidance: f32,
     pub(super) sampler: Sampler,
     pub(super) noise: Noise,
+    kept: Option<Kept>,
+    /// Set by whoever wants a preview of the next step; holds what it showed after it.
+    preview: Preview,
     height: usize,
     width: usize,
     seed: u64,
+}
+
+enum Preview {
+    Unwanted,
+    Wanted,
+    /// The clean latents that the last step aimed at.
+    Seen(Vec<f32>),
+}
+
+/// The part of a picture that is kept while the rest is painted anew.
+struct Kept {
+    clean: Vec<f32>,
+    first_noise: Vec<f32>,
+    /// 1 where a latent is painted anew; one value a latent pixel.
+    mask: Vec<f32>,
 }
 
 /// What rows must have in common to share a denoiser call.
@@ -63,6 +81,8 @@ impl Row {
                     guidance: spec.guidance_scale,
                     sampler: Sampler::new(Arc::clone(&plan), start),
                     noise: Noise::new(seed),
+                    kept: None,
+                    preview: Preview::Unwanted,
                     height: spec.height,
                     width: spec.width,
                     seed,
@@ -88,11 +108,43 @@ impl Row {
                 Noise::new(!self.seed).next_draw(count, |x| spread.extend_from_slice(x));
                 let clean = self.model.encode_image(&init.pixels, &spread)?;
                 let mut mixed = vec![0.0; count];
-                self.sampler.add_noise(&clean, &first, &mut mixed);
+                // Where all of a masked picture is replaced, nothing of it shines through.
+                match init.mask.is_some() && init.strength >= 1.0 {
+                    true => mixed
+                        .iter_mut()
+                        .zip(&first)
+                        .for_each(|(x, noise)| *x = noise * plan.init_noise_sigma),
+                    false => self.sampler.add_noise(&clean, &first, &mut mixed),
+                }
+                self.kept = init.mask.as_ref().map(|mask| Kept {
+                    clean,
+                    first_noise: first,
+                    mask: mask.for_latents(self.model.factor),
+                });
                 mixed
             }
         };
         Ok(())
+    }
+
+    /// Takes the sampler's step with the denoiser's output, then puts back what a mask keeps,
+    /// at the noise level the next step expects.
+    pub(super) fn advance(&mut self, output: &[f32]) -> Result<(), InferError> {
+        if matches!(self.preview, Preview::Wanted) {
+            self.preview = Preview::Seen(self.sampler.clean(&self.latents, output));
+        }
+        self.sampler
+            .step(&mut self.latents, output, &mut self.noise)?;
+        if let Some(kept) = &self.kept {
+            let mut known = vec![0.0; self.latents.len()];
+            self.sampler
+                .add_noise(&kept.clean, &kept.first_noise, &mut known);
+            let mask = kept.mask.iter().cycle();
+            for ((x, known), mask) in self.latents.iter_mut().zip(known).zip(mask) {
+                *x = (1.0 - mask) * known + mask * *x;
+            }
+        }
+        finite(&self.latents, "unet")
     }
 
     /// Replaces the first latents (already scaled by the plan's `init_noise_sigma`).
@@ -161,6 +213,42 @@ impl Row {
         finite(&self.latents, "unet")?;
         self.model
             .decode(&self.latents, self.height, self.width, self.seed)
+    }
+
+    /// Asks for a preview of the next step.
+    pub fn want_preview(&mut self) {
+        self.preview = Preview::Wanted;
+    }
+
+    /// What the picture looks like so far, at half its size; `None` when nobody asked, or when
+    /// the decoder's size is fixed.
+    pub(super) fn take_preview(&mut self) -> Option<super::pixels::Pixels> {
+        let Preview::Seen(clean) = std::mem::replace(&mut self.preview, Preview::Unwanted) else {
+            return None;
+        };
+        let [channels, height, width] = self.latent_shape();
+        let (half_height, half_width) = (height / 2, width / 2);
+        let at = |c: usize, y: usize, x: usize| {
+            clean
+                .get((c * height + y) * width + x)
+                .copied()
+                .unwrap_or(0.0)
+        };
+        let mut small = Vec::with_capacity(channels * half_height * half_width);
+        for c in 0..channels {
+            for y in 0..half_height {
+                for x in 0..half_width {
+                    let (y, x) = (2 * y, 2 * x);
+                    let sum = at(c, y, x) + at(c, y, x + 1) + at(c, y + 1, x) + at(c, y + 1, x + 1);
+                    small.push(sum / 4.0);
+                }
+            }
+        }
+        let factor = self.model.factor;
+        // A preview that fails is a preview less, nothing else.
+        self.model
+            .decode(&small, half_height * factor, half_width * factor, self.seed)
+            .ok()
     }
 
     /// SDXL: original size, crop corner and target size.

@@ -1,5 +1,6 @@
 //! The section `infer` of the configuration.
 
+use super::scheduler::Kind;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -35,6 +36,29 @@ impl Default for Settings {
             threads: 0,
             scheduler: String::new(),
         }
+    }
+}
+
+impl Settings {
+    /// Says what cannot work, before anything is loaded.
+    ///
+    /// # Errors
+    /// A sentence that names the setting.
+    pub fn validate(&self) -> Result<(), String> {
+        if self.models.iter().all(|path| path.as_os_str().is_empty()) {
+            return Err("infer.models names no folder".to_owned());
+        }
+        if self.threads > 1024 {
+            return Err("infer.threads must be at most 1024".to_owned());
+        }
+        let classes = Kind::CLASSES.map(|(class, _)| class);
+        if !self.scheduler.is_empty() && !classes.contains(&self.scheduler.as_str()) {
+            return Err(format!(
+                "infer.scheduler must be one of {}",
+                classes.join(", ")
+            ));
+        }
+        Ok(())
     }
 }
 

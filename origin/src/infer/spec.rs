@@ -88,6 +88,32 @@ pub struct InitImage {
     pub pixels: Arc<Pixels>,
     /// How much of it is replaced, over 0 and up to 1.
     pub strength: f32,
+    /// Where it is replaced; everywhere without one.
+    pub mask: Option<Arc<Mask>>,
+}
+
+/// Where a picture is painted anew, in the size asked for.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Mask {
+    /// Width in pixels.
+    pub width: usize,
+    /// Height in pixels.
+    pub height: usize,
+    /// One byte a pixel, row by row: 128 and over is painted anew, under it is kept.
+    pub values: Vec<u8>,
+}
+
+impl Mask {
+    /// 1 where a latent is painted anew, 0 where it is kept: each takes the pixel at its corner.
+    pub(super) fn for_latents(&self, factor: usize) -> Vec<f32> {
+        let rows = self
+            .values
+            .chunks_exact(self.width.max(1))
+            .step_by(factor.max(1));
+        let painted = |value: &u8| if *value >= 128 { 1.0 } else { 0.0 };
+        rows.flat_map(|row| row.iter().step_by(factor.max(1)).map(painted))
+            .collect()
+    }
 }
 
 impl ImageSpec {
@@ -175,6 +201,13 @@ impl ModelInfo {
             }
             if (init.pixels.width, init.pixels.height) != (spec.width, spec.height) {
                 return bad("init_image", "must have the size asked for".to_owned());
+            }
+            let wrong = |mask: &Mask| {
+                (mask.width, mask.height) != (spec.width, spec.height)
+                    || mask.values.len() != mask.width * mask.height
+            };
+            if init.mask.as_deref().is_some_and(wrong) {
+                return bad("mask", "must have the size asked for".to_owned());
             }
         }
         Ok(())

@@ -82,3 +82,31 @@ async fn a_job_longer_than_the_longest_wait_allows_behind_others_is_told_when_to
     assert!(error.retry_after_seconds() >= 1);
     drop(first);
 }
+
+#[tokio::test]
+async fn a_watched_job_shows_small_pictures_on_the_way_and_ends_the_same() {
+    let engine = engine();
+    let queue = Queue::start(Arc::clone(&engine), Settings::default(), Box::new(|_| {})).unwrap();
+    let image = engine.models()[0].spec("a red apple", 3);
+    let job = queue
+        .submit(
+            JobSpec {
+                image: image.clone(),
+                deadline: None,
+            },
+            "a",
+            1,
+        )
+        .unwrap();
+    let previews = job.previews();
+    let done = job.outcome().await.unwrap();
+    let preview = previews.borrow().clone().expect("a preview");
+    assert_eq!(
+        (preview.width, preview.height),
+        (image.width / 2, image.height / 2)
+    );
+    let alone = engine
+        .generate(&image, &mut |_| ControlFlow::Continue(()))
+        .unwrap();
+    assert_eq!(done.images, alone);
+}

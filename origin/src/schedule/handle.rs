@@ -39,11 +39,15 @@ pub struct Done {
     pub cost_milliunits: u64,
 }
 
+/// Where previews are put.
+pub(super) type Previews = Arc<watch::Sender<Option<Arc<Pixels>>>>;
+
 /// An admitted job. Dropping it cancels the job at the next step boundary.
 #[derive(Debug)]
 pub struct JobHandle {
     pub(super) id: u64,
     pub(super) progress: watch::Receiver<Progress>,
+    pub(super) previews: Previews,
     pub(super) outcome: oneshot::Receiver<Result<Done, JobError>>,
     pub(super) life: Arc<Life>,
 }
@@ -57,6 +61,12 @@ impl JobHandle {
     /// Its progress, now and as it changes. Slow readers skip steps, never the end.
     pub fn progress(&self) -> watch::Receiver<Progress> {
         self.progress.clone()
+    }
+
+    /// Small pictures of the first picture's state, about five a job. They are made only while
+    /// somebody holds a receiver.
+    pub fn previews(&self) -> watch::Receiver<Option<Arc<Pixels>>> {
+        self.previews.subscribe()
     }
 
     /// Something that cancels the job without holding it.

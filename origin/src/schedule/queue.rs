@@ -156,6 +156,7 @@ impl Queue {
         let id = state.next_id;
         state.next_id += 1;
         let (progress, progress_end) = watch::channel(Progress::Queued { position: queued });
+        let previews = Arc::new(watch::channel(None).0);
         let (outcome, outcome_end) = oneshot::channel();
         let waker = Arc::downgrade(shared);
         let life = Life::new(move || {
@@ -168,6 +169,7 @@ impl Queue {
             admitted: Instant::now(),
             deadline,
             progress,
+            previews: Arc::clone(&previews),
             outcome,
             life: Arc::clone(&life),
         };
@@ -180,6 +182,7 @@ impl Queue {
         Ok(JobHandle {
             id,
             progress: progress_end,
+            previews,
             outcome: outcome_end,
             life,
         })

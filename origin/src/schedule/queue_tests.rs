@@ -19,6 +19,7 @@ struct Tick {
     slots: usize,
     done: usize,
     calls: usize,
+    preview: Option<usize>,
 }
 
 impl Work for Clockwork {
@@ -37,6 +38,7 @@ impl Work for Clockwork {
                 slots: spec.branches(),
                 done: 0,
                 calls: spec.steps,
+                preview: None,
             })
             .collect())
     }
@@ -79,6 +81,20 @@ impl Work for Clockwork {
                 seed: row.seed,
             }),
         }
+    }
+
+    fn want_preview(&self, row: &mut Tick) {
+        row.preview = Some(row.done);
+    }
+
+    fn preview(&self, row: &mut Tick) -> Option<Pixels> {
+        let step = row.preview.take()? as u64;
+        Some(Pixels {
+            width: 1,
+            height: 1,
+            rgb: vec![0; 3],
+            seed: step,
+        })
     }
 
     fn facts(row: &Tick) -> Facts<usize> {
@@ -314,6 +330,36 @@ async fn progress_counts_steps_and_ends() {
         .await
         .unwrap();
     assert!(job.outcome().await.is_ok());
+}
+
+#[tokio::test]
+async fn previews_are_made_about_five_times_and_only_for_who_watches() {
+    let bench = Bench::new(small());
+    let job = bench.submit("watched", "a", 20);
+    let mut previews = job.previews();
+    let unwatched = bench.submit("unwatched", "b", 20);
+    let mut seen = Vec::new();
+    for _ in 0..45 {
+        bench.open.send(()).unwrap();
+    }
+    let watched = async {
+        while previews.changed().await.is_ok() {
+            seen.extend(
+                previews
+                    .borrow_and_update()
+                    .as_ref()
+                    .map(|preview| preview.seed),
+            );
+        }
+    };
+    let (done, ()) = tokio::join!(job.outcome(), watched);
+    assert!(done.is_ok() && unwatched.outcome().await.is_ok());
+    // A slow reader may miss some, but the step before the last fifth is the last one.
+    assert!(
+        seen.len() <= 4 && seen.iter().all(|step| (step + 1) % 4 == 0),
+        "{seen:?}"
+    );
+    assert_eq!(seen.last(), Some(&15));
 }
 
 #[tokio::test]

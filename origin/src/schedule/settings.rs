@@ -33,6 +33,23 @@ impl Default for Settings {
 }
 
 impl Settings {
+    /// Says what cannot work, before anything is started.
+    ///
+    /// # Errors
+    /// A sentence that names the setting.
+    pub fn validate(&self) -> Result<(), String> {
+        if self.depth < 64 {
+            return Err("queue.depth must be at least 64".to_owned());
+        }
+        if !(1..=86_400).contains(&self.longest_wait_seconds) {
+            return Err("queue.longest_wait_seconds must be from 1 to 86400".to_owned());
+        }
+        if !(1..=1024).contains(&self.max_batch) {
+            return Err("queue.max_batch must be from 1 to 1024".to_owned());
+        }
+        Ok(())
+    }
+
     /// Denoiser rows of pictures of `area` pixels that one call may have.
     pub fn slots(&self, area: usize) -> usize {
         (self.batch_pixels / area.max(1)).min(self.max_batch).max(2)

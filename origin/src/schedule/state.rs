@@ -2,7 +2,7 @@
 
 use super::error::JobError;
 use super::fair::{Ring, Share, work_ahead};
-use super::handle::{Done, Life, Progress};
+use super::handle::{Done, Life, Previews, Progress};
 use super::rate::Rate;
 use super::settings::Settings;
 use crate::infer::ImageSpec;
@@ -17,6 +17,7 @@ pub struct Ticket {
     pub admitted: Instant,
     pub deadline: Option<Instant>,
     pub progress: watch::Sender<Progress>,
+    pub previews: Previews,
     pub outcome: oneshot::Sender<Result<Done, JobError>>,
     pub life: Arc<Life>,
 }

@@ -15,6 +15,10 @@ pub trait Work: Send + Sync + 'static {
     fn step(&self, rows: &mut [&mut Self::Row], max_slots: usize) -> Vec<Result<(), InferError>>;
     /// The picture of a row that has taken all its steps.
     fn decode(&self, row: &Self::Row) -> Result<Pixels, InferError>;
+    /// Asks for a preview of a row's next step.
+    fn want_preview(&self, row: &mut Self::Row);
+    /// The preview asked for, small.
+    fn preview(&self, row: &mut Self::Row) -> Option<Pixels>;
     /// Where a row stands.
     fn facts(row: &Self::Row) -> Facts<Self::Key>;
     /// A request to measure the rate with, if there is one.
@@ -62,6 +66,14 @@ impl Work for Engine {
 
     fn decode(&self, row: &Row) -> Result<Pixels, InferError> {
         Engine::decode(self, row)
+    }
+
+    fn want_preview(&self, row: &mut Row) {
+        row.want_preview();
+    }
+
+    fn preview(&self, row: &mut Row) -> Option<Pixels> {
+        Engine::preview(self, row)
     }
 
     fn facts(row: &Row) -> Facts<BatchKey> {

@@ -9,6 +9,7 @@ use super::state::{Lane, Pending, State, Ticket};
 use super::work::{Facts, Work};
 use crate::infer::{InferError, Pixels};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How long an idle thread sleeps before it looks again by itself; deadlines need no more.
@@ -216,8 +217,12 @@ fn step<W: Work>(work: &W, shared: &Shared, running: &mut [Running<W::Row>]) {
         .collect();
     let mut rows: Vec<&mut W::Row> = Vec::new();
     for (j, job) in running.iter_mut().enumerate() {
+        let watched = job.ticket.previews.receiver_count() > 0;
         for (r, row) in job.rows.iter_mut().enumerate() {
             if let Some(row) = row.as_mut().filter(|_| chosen.contains(&(j, r))) {
+                if watched && r == 0 && is_preview_due(&W::facts(row)) {
+                    work.want_preview(row);
+                }
                 rows.push(row);
             }
         }
@@ -243,6 +248,22 @@ fn step<W: Work>(work: &W, shared: &Shared, running: &mut [Running<W::Row>]) {
             job.failure.get_or_insert(error);
         }
     }
+    for job in running
+        .iter_mut()
+        .filter(|job| job.ticket.previews.receiver_count() > 0)
+    {
+        let row = job.rows.first_mut().and_then(Option::as_mut);
+        let preview = row.and_then(|row| guarded(|| work.preview(row)).ok().flatten());
+        if let Some(preview) = preview {
+            job.ticket.previews.send_replace(Some(Arc::new(preview)));
+        }
+    }
+}
+
+/// About five times a job, and never for the last step, which the picture itself follows.
+fn is_preview_due<K>(facts: &Facts<K>) -> bool {
+    let every = (facts.calls / 5).max(1);
+    facts.done + 1 < facts.calls && (facts.done + 1).is_multiple_of(every)
 }
 
 /// Writes a job's remaining work and progress down after a step.

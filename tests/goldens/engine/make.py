@@ -15,8 +15,8 @@ import diffusers
 import numpy as np
 import torch
 from diffusers import (
-    AutoencoderKL, LatentConsistencyModelPipeline, StableDiffusionImg2ImgPipeline, StableDiffusionPipeline,
-    StableDiffusionXLPipeline, UNet2DConditionModel)
+    AutoencoderKL, LatentConsistencyModelPipeline, StableDiffusionImg2ImgPipeline, StableDiffusionInpaintPipeline,
+    StableDiffusionPipeline, StableDiffusionXLPipeline, UNet2DConditionModel)
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizerFast
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "schedulers"))
@@ -173,6 +173,13 @@ def start_picture():
     return picture
 
 
+def mask():
+    """White is painted anew: the right half and a bit, off the grid of the latents."""
+    white = torch.zeros(1, 1, SIDE, SIDE)
+    white[..., SIDE // 2 - 5:] = 1
+    return white
+
+
 def draws(seed):
     """Stands for torch's generator: the first latents, then the noise of the steps."""
     number = iter(range(10_000))
@@ -188,7 +195,9 @@ def run(parts, case):
     elif case["model"] == "model-lcm":
         pipe = LatentConsistencyModelPipeline(**parts, scheduler=scheduler, **plain)
     else:
-        pipe = (StableDiffusionImg2ImgPipeline if image else StableDiffusionPipeline)(**parts, scheduler=scheduler, **plain)
+        pipe = StableDiffusionImg2ImgPipeline if image else StableDiffusionPipeline
+        pipe = StableDiffusionInpaintPipeline if "mask" in case else pipe
+        pipe = pipe(**parts, scheduler=scheduler, **plain)
     pipe.set_progress_bar_config(disable=True)
     source = draws(case["seed"])
     module = sys.modules[type(scheduler).__module__]
@@ -206,11 +215,12 @@ def run(parts, case):
     if case["model"] != "model-lcm":
         options["negative_prompt"] = case["negative"] or None
     if image:
-        img2img = sys.modules[StableDiffusionImg2ImgPipeline.__module__]
         vae_module = sys.modules["diffusers.models.autoencoders.vae"]
-        img2img.randn_tensor = source
+        sys.modules[type(pipe).__module__].randn_tensor = source
         vae_module.randn_tensor = draws(~case["seed"] & (2**64 - 1))
         options |= dict(image=torch.from_numpy(start_picture()).permute(2, 0, 1)[None].float() / 255, strength=case["strength"])
+        if "mask" in case:
+            options |= dict(mask_image=mask(), height=SIDE, width=SIDE)
     else:
         options |= dict(latents=source(), height=SIDE, width=SIDE)
     picture = pipe(**options).images[0]
@@ -232,6 +242,8 @@ def cases():
     yield base | {"class": "LCMScheduler", "options": SD, "steps": 4, "guidance": 2.0}
     yield base | {"class": "DDIMScheduler", "options": ddim, "strength": 0.6}
     yield base | {"class": "EulerDiscreteScheduler", "options": SD, "strength": 0.5, "steps": 8}
+    yield base | {"class": "DDIMScheduler", "options": ddim, "strength": 1.0, "mask": "right half"}
+    yield base | {"class": "EulerDiscreteScheduler", "options": SD, "strength": 0.6, "mask": "right half"}
     xl = base | {"model": "model-xl", "guidance": 5.0}
     plain = dict(SD, prediction_type="epsilon")
     yield xl | {"class": "EulerDiscreteScheduler", "options": dict(plain, timestep_spacing="leading")}

@@ -47,6 +47,7 @@ pub fn plan(
     Ok(Plan {
         timesteps: timesteps.into_iter().map(|t| t as f32).collect(),
         init_noise_sigma: 1.0,
+        prediction: config.prediction,
         solver: sampler::Solver::Ddim(Solver {
             steps,
             prediction: config.prediction,

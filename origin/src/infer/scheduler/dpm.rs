@@ -52,6 +52,7 @@ pub fn plan(
     Ok(Plan {
         timesteps: timesteps.into_iter().map(|t| t.trunc() as f32).collect(),
         init_noise_sigma: 1.0,
+        prediction: config.prediction,
         solver: sampler::Solver::Dpm(Solver {
             levels: sigmas.into_iter().map(Level::new).collect(),
             prediction: config.prediction,

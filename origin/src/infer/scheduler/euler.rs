@@ -30,6 +30,7 @@ pub fn plan(
             Spacing::Linspace | Spacing::Trailing => highest,
             Spacing::Leading => (highest * highest + 1.0).sqrt(),
         },
+        prediction: config.prediction,
         solver: sampler::Solver::Euler(Solver {
             sigmas,
             prediction: config.prediction,

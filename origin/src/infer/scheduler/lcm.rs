@@ -70,6 +70,7 @@ pub fn plan(
     Ok(Plan {
         timesteps: timesteps.into_iter().map(|t| t as f32).collect(),
         init_noise_sigma: 1.0,
+        prediction: config.prediction,
         solver: sampler::Solver::Lcm(Solver {
             steps,
             prediction: config.prediction,

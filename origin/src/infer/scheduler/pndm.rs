@@ -56,6 +56,7 @@ pub fn plan(
     Ok(Plan {
         timesteps: timesteps.iter().map(|t| *t as f32).collect(),
         init_noise_sigma: 1.0,
+        prediction: config.prediction,
         solver: sampler::Solver::Pndm(Solver {
             timesteps,
             alphas: alphas.to_vec(),

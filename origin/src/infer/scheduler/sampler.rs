@@ -1,6 +1,6 @@
 //! Where one picture stands on its plan.
 
-use super::{SchedulerError, ddim, dpm, euler, lcm, pndm};
+use super::{Prediction, SchedulerError, ddim, dpm, euler, lcm, pndm};
 use crate::infer::noise::Noise;
 use std::sync::Arc;
 
@@ -11,6 +11,7 @@ pub struct Plan {
     pub timesteps: Vec<f32>,
     /// How strong the first noise is.
     pub init_noise_sigma: f32,
+    pub(super) prediction: Prediction,
     pub(super) solver: Solver,
 }
 
@@ -108,16 +109,34 @@ impl Sampler {
         Ok(())
     }
 
-    /// Mixes clean latents with noise to where this sampler starts (image to image).
-    pub fn add_noise(&self, clean: &[f32], noise: &[f32], out: &mut [f32]) {
-        let (keep, add) = match &self.plan.solver {
+    /// How much clean latents and unit noise count for in the latents here.
+    fn mix(&self) -> Option<(f32, f32)> {
+        match &self.plan.solver {
             Solver::Ddim(solver) => solver.mix(self.index),
             Solver::Euler(solver) => solver.mix(self.index),
             Solver::Pndm(solver) => solver.mix(self.index),
             Solver::Dpm(solver) => solver.mix(self.index),
             Solver::Lcm(solver) => solver.mix(self.index),
         }
-        .unwrap_or((1.0, 0.0));
+    }
+
+    /// What the denoiser's `output` for `latents` says they are when clean: for previews.
+    pub fn clean(&self, latents: &[f32], output: &[f32]) -> Vec<f32> {
+        let (keep, add) = self.mix().unwrap_or((1.0, 0.0));
+        let total = keep * keep + add * add;
+        let both = latents.iter().zip(output);
+        match self.plan.prediction {
+            Prediction::Sample => output.to_vec(),
+            Prediction::Epsilon => both.map(|(x, out)| (x - add * out) / keep).collect(),
+            Prediction::Velocity => both
+                .map(|(x, out)| keep * x / total - add * out / total.sqrt())
+                .collect(),
+        }
+    }
+
+    /// Mixes clean latents with noise to where this sampler starts (image to image).
+    pub fn add_noise(&self, clean: &[f32], noise: &[f32], out: &mut [f32]) {
+        let (keep, add) = self.mix().unwrap_or((1.0, 0.0));
         for ((out, clean), noise) in out.iter_mut().zip(clean).zip(noise) {
             *out = keep * clean + add * noise;
         }
