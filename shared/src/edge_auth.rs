@@ -267,7 +267,6 @@ pub fn content_digest(body: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use hmac::{Hmac, KeyInit, Mac};
     use proptest::prelude::*;
 
     const NONCE: &str = "0123456789abcdef";
@@ -303,13 +302,12 @@ mod tests {
         let text = base.finish(
             r#"("date" "@authority" "content-type");created=1618884473;keyid="test-shared-secret""#,
         );
-        let key = STANDARD
-            .decode("uzvJfB4u3N0Jy4T7NZ75MDVcr8zSTInedJtkgcu46YW4XByzNJjxBdtjUkdJPBtbmHhIDi6pcl8jsasjlTMtDQ==")
-            .unwrap();
-        let mut mac = <Hmac<Sha256> as KeyInit>::new_from_slice(&key).unwrap();
-        mac.update(text.as_bytes());
+        let ring = Keyring::parse(
+            "test-shared-secret:uzvJfB4u3N0Jy4T7NZ75MDVcr8zSTInedJtkgcu46YW4XByzNJjxBdtjUkdJPBtbmHhIDi6pcl8jsasjlTMtDQ==",
+        )
+        .unwrap();
         assert_eq!(
-            STANDARD.encode(mac.finalize().into_bytes()),
+            STANDARD.encode(ring.signing().mac(text.as_bytes())),
             "pxcQw6G3AjtMBQjwo8XzkZf/bws5LelbaMk5rGIGtE8="
         );
     }

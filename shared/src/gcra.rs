@@ -34,6 +34,10 @@ pub enum Decision {
 
 const MINUTE: u64 = 60_000_000_000;
 
+/// How far the clocks that share a key may differ, beyond a full window, before its stored time is taken for one of
+/// another epoch of the clock.
+const CLOCK_STEP: u64 = MINUTE;
+
 impl Rate {
     /// `per_minute` arrivals a minute with this burst; `None` when `per_minute` is 0 or beyond one a nanosecond.
     pub fn per_minute(per_minute: u32, burst: u32) -> Option<Self> {
@@ -62,13 +66,24 @@ impl Rate {
         self.tolerance.saturating_add(self.emission)
     }
 
-    /// Decides one arrival at `now` for a key whose stored time is `tat` (`None`: never seen). A clock that stepped
-    /// back never punishes longer than a full burst would.
+    /// How far `tat` runs ahead of `now`, at most a window. Nothing ever stored lies further ahead, but clocks differ
+    /// and step: up to [`CLOCK_STEP`] more still reads as full, since two clocks that share a key must not gain by
+    /// differing; beyond that the clock was set back, and the key has room for the one pass that renews its time.
+    /// Else refusals, which store nothing, would last until the clock has caught up.
+    fn ahead(&self, tat: Option<u64>, now: u64) -> u64 {
+        let ahead = tat.map_or(0, |tat| tat.saturating_sub(now));
+        if ahead > self.window().saturating_add(CLOCK_STEP) {
+            self.tolerance
+        } else {
+            ahead.min(self.window())
+        }
+    }
+
+    /// Decides one arrival at `now` for a key whose stored time is `tat` (`None`: never seen). A clock set back
+    /// refuses for a window and a minute at most, and never lets a second burst pass.
     pub fn decide(&self, tat: Option<u64>, now: u64) -> Decision {
-        let tat = tat
-            .unwrap_or(now)
-            .clamp(now, now.saturating_add(self.window()));
-        let ahead = tat - now;
+        let ahead = self.ahead(tat, now);
+        let tat = now.saturating_add(ahead);
         if ahead > self.tolerance {
             return Decision::Refuse {
                 retry_after: ahead - self.tolerance,
@@ -91,10 +106,7 @@ impl Rate {
 
     /// How many would pass right now, and nanoseconds until idle.
     pub fn peek(&self, tat: Option<u64>, now: u64) -> (u32, u64) {
-        let ahead = tat
-            .unwrap_or(now)
-            .clamp(now, now.saturating_add(self.window()))
-            - now;
+        let ahead = self.ahead(tat, now);
         let remaining = (self.window() - ahead) / self.emission;
         (u32::try_from(remaining).unwrap_or(u32::MAX), ahead)
     }
@@ -163,6 +175,33 @@ mod tests {
             rate.decide(Some(3_000_000_000), retry_after),
             Decision::Pass { remaining: 0, .. }
         ));
+    }
+
+    #[test]
+    fn a_clock_set_back_by_an_hour_passes_one_and_goes_on_at_the_rate() {
+        let rate = Rate::per_minute(60, 2).unwrap();
+        let hour = 60 * MINUTE;
+        let start = 10 * hour;
+        let arrivals: Vec<u64> = [start; 5]
+            .into_iter()
+            .chain([start - hour; 5])
+            .chain((1..=3).map(|second| start - hour + second * 1_000_000_000))
+            .collect();
+        let passed = run(rate, &arrivals);
+        assert_eq!(passed[..5], [true, true, true, false, false]);
+        assert_eq!(passed[5..10], [true, false, false, false, false]);
+        assert_eq!(passed[10..], [true, true, true]);
+    }
+
+    #[test]
+    fn two_clocks_that_differ_by_seconds_do_not_add_their_rates() {
+        let rate = Rate::per_minute(60, 0).unwrap();
+        // One arrival each 100 ms for a minute, seen alternately by a clock that is 5 s behind.
+        let arrivals: Vec<u64> = (0..600u64)
+            .map(|i| MINUTE + i * 100_000_000 - 5_000_000_000 * (i % 2))
+            .collect();
+        let passed = run(rate, &arrivals).into_iter().filter(|&p| p).count();
+        assert!((55..=61).contains(&passed), "{passed}");
     }
 
     #[test]

@@ -48,7 +48,8 @@ impl std::error::Error for KeyringError {}
 pub struct Key {
     kid: Box<str>,
     mac: Hmac<Sha256>,
-    bytes: Zeroizing<Vec<u8>>,
+    /// The key as HMAC sees it, padded with zeros to a block: two keys that differ in trailing zeros only are one.
+    block: Zeroizing<[u8; 64]>,
 }
 
 impl Key {
@@ -113,11 +114,15 @@ impl Keyring {
             if !KEY_BYTES.contains(&bytes.len()) {
                 return Err(KeyringError::Length(at));
             }
+            let mut block = Zeroizing::new([0; 64]);
+            for (to, from) in block.iter_mut().zip(bytes.iter()) {
+                *to = *from;
+            }
             for other in &keys {
                 if other.kid() == kid {
                     return Err(KeyringError::DuplicateKid(kid.into()));
                 }
-                if bool::from(other.bytes.ct_eq(&bytes)) {
+                if bool::from(other.block.as_slice().ct_eq(block.as_slice())) {
                     return Err(KeyringError::DuplicateKey(other.kid().into(), kid.into()));
                 }
             }
@@ -125,7 +130,7 @@ impl Keyring {
             keys.push(Key {
                 kid: kid.into(),
                 mac,
-                bytes,
+                block,
             });
         }
         Ok(Self(keys))
@@ -195,6 +200,32 @@ mod tests {
             error(&format!("{},{}", pair("a", 1, 32), pair("b", 1, 32))),
             KeyringError::DuplicateKey("a".into(), "b".into())
         );
+    }
+
+    #[test]
+    fn keys_that_hmac_cannot_tell_apart_are_equal() {
+        let mut longer = vec![9; 32];
+        longer.push(0);
+        let text = format!("{},b:{}", pair("a", 9, 32), STANDARD.encode(&longer));
+        assert_eq!(
+            Keyring::parse(&text).unwrap_err(),
+            KeyringError::DuplicateKey("a".into(), "b".into())
+        );
+    }
+
+    #[test]
+    fn a_key_has_one_spelling() {
+        let good = pair("a", 1, 32);
+        assert!(Keyring::parse(&good).is_ok());
+        // The last character before the padding has two unused bits, which must be zero.
+        let loose = good.replace("EBAQE=", "EBAQF=");
+        assert_ne!(loose, good);
+        for bad in [loose, good.replace('=', "=="), good.replace(':', ": ")] {
+            assert_eq!(
+                Keyring::parse(&bad).unwrap_err(),
+                KeyringError::Malformed(1)
+            );
+        }
     }
 
     #[test]

@@ -41,8 +41,24 @@ impl Snapshot {
         }
     }
 
-    /// Whether it is too old to be relied on at `now` (Unix seconds).
+    /// Whether it is too old to be relied on at `now` (Unix seconds). One from the future is no better: the clocks
+    /// differ too much for its age to be known.
     pub fn is_stale(&self, now: u64) -> bool {
-        now.saturating_sub(self.taken_at) > MAX_AGE
+        now.abs_diff(self.taken_at) > MAX_AGE
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_snapshot_older_than_a_minute_or_from_the_future_is_stale() {
+        let snapshot = Snapshot {
+            taken_at: 1_000,
+            ..Snapshot::default()
+        };
+        assert!(!snapshot.is_stale(1_000) && !snapshot.is_stale(1_060) && !snapshot.is_stale(940));
+        assert!(snapshot.is_stale(1_061) && snapshot.is_stale(939));
     }
 }

@@ -53,7 +53,9 @@ pub fn is_download_name(name: &str, extension: &str) -> bool {
         };
         ["con", "prn", "aux", "nul"].into_iter().any(upper) || numbered("com") || numbered("lpt")
     };
+    // Without an extension of the object's own there is no safe name: `con.` would be `con` on Windows.
     own == extension
+        && !own.is_empty()
         && !device
         && (1..=100).contains(&stem.len())
         && stem

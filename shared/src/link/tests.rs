@@ -200,6 +200,118 @@ fn every_small_mutation_of_good_links_opens_nothing() {
     assert!(tried > 70_000, "{tried}");
 }
 
+/// Keys, expiries and names cut from one another, so that a scheme that only joins its fields must collide.
+#[test]
+fn no_two_of_many_neighbouring_tuples_have_one_mac() {
+    let mut joined = std::collections::HashSet::new();
+    let mut macs = std::collections::HashMap::new();
+    let (mut tuples, mut collisions) = (0, 0);
+    for name in [
+        "1", "12", "123", "1/2", "12/3", "1/23", "a", "a.png", "a/1.png", "a/12.png", "a1/2.png",
+    ] {
+        let key = ObjectKey::parse(name).unwrap();
+        for exp in (NOW + 1..NOW + 60).chain([NOW + 3_000, NOW + 30_000, NOW + 300_000]) {
+            for dl in [None, Some("1.png"), Some("12.png"), Some("a1.png")] {
+                for ep in [0, 1, 12, 2, 23] {
+                    let request = SignRequest {
+                        exp,
+                        dl,
+                        ep,
+                        ..request(&key)
+                    };
+                    let Ok(link) = request.sign(&ring(), NOW) else {
+                        continue;
+                    };
+                    let mac = UnverifiedLink::parse(&link).unwrap().mac;
+                    let other = macs.insert(mac, link.clone());
+                    assert_eq!(other, None, "{link}");
+                    tuples += 1;
+                    // The field's mistake: everything in a row, nothing in between.
+                    let row = format!(
+                        "{name}{}{}{exp}",
+                        dl.unwrap_or(""),
+                        if ep > 0 {
+                            ep.to_string()
+                        } else {
+                            String::new()
+                        }
+                    );
+                    collisions += u32::from(!joined.insert(row));
+                }
+            }
+        }
+    }
+    assert!(tuples > 5_000, "{tuples}");
+    assert!(collisions > 100, "the tuples are no trial: {collisions}");
+}
+
+/// The field's third mistake: a number with junk behind it, or none, must never become a time.
+#[test]
+fn an_expiry_with_anything_but_digits_is_no_expiry_even_when_signed() {
+    let ring = ring();
+    for exp in [
+        "1800003600x",
+        "1800003600.5",
+        "NaN",
+        "",
+        "-1",
+        "+1800003600",
+        "0x6b49d200",
+        "1e10",
+        "01800003600",
+        "0",
+        "9999999999999",
+        "99999999999999999999999",
+    ] {
+        let query = format!("exp={exp}&kid=k1");
+        let mac = verify::mac_of(ring.signing(), "a/b/c.png", &query);
+        let mut link = format!("/a/b/c.png?{query}&sig=");
+        crate::b64::encode_mac(&mac, &mut link);
+        assert_eq!(open(&link), Err(LinkError::Malformed), "{exp}");
+    }
+}
+
+/// Every spelling of a good link that browsers, proxies and base64 decoders would take for it, several at once.
+#[test]
+fn hundreds_of_thousands_of_stacked_mutations_open_nothing() {
+    let key = ObjectKey::parse("generated/u1/0190a5d0-ac96-774b-bcce-b302099a8057.png").unwrap();
+    let link = request(&key).sign(&ring(), NOW).unwrap();
+    assert_eq!(open(&link), Ok(()));
+    let mut state = 0x9E37_79B9_7F4A_7C15u64;
+    let mut below = |limit: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 11) as usize % limit
+    };
+    let mut tried = 0;
+    for _ in 0..300_000 {
+        let mut bytes = link.as_bytes().to_vec();
+        for _ in 0..=below(3) {
+            let at = below(bytes.len());
+            match below(6) {
+                0 => bytes[at] = below(128) as u8,
+                1 => bytes[at] ^= 1 << below(7),
+                2 => bytes[at] ^= 0x20,
+                3 => {
+                    bytes.remove(at);
+                }
+                4 => bytes.insert(at, below(128) as u8),
+                _ => {
+                    let encoded = format!("%{:02X}", bytes[at]);
+                    bytes.splice(at..=at, encoded.bytes());
+                }
+            }
+        }
+        let mutated = String::from_utf8(bytes).unwrap();
+        if mutated != link {
+            assert!(open(&mutated).is_err(), "{mutated}");
+            tried += 1;
+        }
+    }
+    assert!(tried > 290_000, "{tried}");
+}
+
 /// Key, expiry, download name, epoch, address range.
 type Fields = (String, u64, Option<String>, u64, Option<(u32, u8)>);
 
