@@ -9,7 +9,7 @@ mod stages;
 use actix_web::{HttpRequest, HttpResponse, web};
 
 use crate::auth::{Authorized, scope};
-use crate::edge_trust::ClientAddress;
+use crate::edge_trust::{ClientAddress, SignedBody};
 use crate::error::ApiError;
 use crate::quota::Charge;
 use crate::startup::App;
@@ -24,7 +24,7 @@ pub async fn generate(
     request: HttpRequest,
     caller: Authorized<scope::ImagesGenerate>,
     address: ClientAddress,
-    body: web::Bytes,
+    body: SignedBody,
     app: web::Data<App>,
 ) -> Result<HttpResponse, ApiError> {
     let owner = app.state.user(&caller.user_id).await?;

@@ -1,7 +1,8 @@
 //! All routes on one page. A handler's scope stands in its arguments ([`crate::auth::Authorized`]).
 
-use actix_web::HttpResponse;
+use actix_web::http::header::{ALLOW, HeaderValue};
 use actix_web::web::{self, ServiceConfig, delete, get, post};
+use actix_web::{HttpResponse, Resource};
 use shared::problem;
 
 use crate::auth::{signin, token_endpoint};
@@ -13,37 +14,31 @@ const MAX_JSON: usize = 64 * 1024;
 
 /// The public listener.
 pub fn public(config: &mut ServiceConfig) {
-    let small = || web::PayloadConfig::new(MAX_JSON);
+    let form = || web::PayloadConfig::new(token_endpoint::MAX_BODY);
     config
-        .app_data(small())
+        .app_data(web::PayloadConfig::new(MAX_JSON))
         .service(
-            web::resource("/oauth/token")
-                .app_data(web::PayloadConfig::new(token_endpoint::MAX_BODY))
-                .route(post().to(token_endpoint::token))
-                .default_service(web::to(post_only)),
+            at("/oauth/token", "POST")
+                .app_data(form())
+                .route(post().to(token_endpoint::token)),
         )
-        .route("/.well-known/jwks.json", get().to(token_endpoint::jwks))
-        .route(
-            "/.well-known/oauth-authorization-server",
-            get().to(token_endpoint::metadata),
-        )
-        .route("/auth/login", get().to(signin::login))
+        .service(at("/.well-known/jwks.json", "GET").route(get().to(token_endpoint::jwks)))
         .service(
-            web::resource("/auth/logout")
-                .route(post().to(signin::logout))
-                .default_service(web::to(post_only)),
+            at("/.well-known/oauth-authorization-server", "GET")
+                .route(get().to(token_endpoint::metadata)),
         )
+        .service(at("/auth/login", "GET").route(get().to(signin::login)))
+        .service(at("/auth/logout", "POST").route(post().to(signin::logout)))
+        .service(at("/api/generate", "POST").route(post().to(generate::generate)))
+        .service(at("/api/images", "GET").route(get().to(images::list)))
+        .service(at("/api/images/{id}", "DELETE").route(delete().to(images::delete)))
+        .service(at("/api/images/{id}/link", "POST").route(post().to(images::link)))
         .service(
-            web::resource("/api/generate")
-                .route(post().to(generate::generate))
-                .default_service(web::to(post_only)),
+            at("/api/images/{id}/keep", "POST, DELETE")
+                .route(post().to(images::keep))
+                .route(delete().to(images::unkeep)),
         )
-        .route("/api/images", get().to(images::list))
-        .route("/api/images/{id}", delete().to(images::delete))
-        .route("/api/images/{id}/link", post().to(images::link))
-        .route("/api/images/{id}/keep", post().to(images::keep))
-        .route("/api/images/{id}/keep", delete().to(images::unkeep))
-        .route("/api/usage", get().to(images::usage))
+        .service(at("/api/usage", "GET").route(get().to(images::usage)))
         .configure(studio::routes)
         .default_service(web::to(nothing));
 }
@@ -66,11 +61,13 @@ async fn nothing() -> HttpResponse {
     answer(problem::NOT_FOUND)
 }
 
-async fn post_only() -> HttpResponse {
-    let mut refused = answer(problem::METHOD_NOT_ALLOWED);
-    let allow = actix_web::http::header::HeaderValue::from_static("POST");
-    refused
-        .headers_mut()
-        .insert(actix_web::http::header::ALLOW, allow);
-    refused
+/// A resource that answers methods it does not have with 405 and the ones it has.
+fn at(path: &str, methods: &'static str) -> Resource {
+    web::resource(path).default_service(web::to(move || async move {
+        let mut refused = answer(problem::METHOD_NOT_ALLOWED);
+        refused
+            .headers_mut()
+            .insert(ALLOW, HeaderValue::from_static(methods));
+        refused
+    }))
 }

@@ -77,38 +77,16 @@ const PASSWORD_CHECKS: usize = 2;
 /// Seconds that requests under way get when the service is told to stop.
 const DRAIN_SECONDS: u64 = 8;
 
+/// How long the headers of a request may take to arrive. A connection whose client stopped sending is over too: that
+/// is how a job whose client left is noticed and cancelled.
+const HEADERS_WITHIN: Duration = Duration::from_secs(10);
+
 /// What can go wrong before anything is bound.
 pub type StartError = Box<dyn std::error::Error + Send + Sync>;
 
-/// A keyring from a setting or its file.
-fn keyring(
-    name: &str,
-    text: Option<&crate::secret::Secret>,
-    file: Option<&Path>,
-) -> Result<Option<Keyring>, StartError> {
-    let named = |error: &dyn std::fmt::Display| -> StartError { format!("{name}: {error}").into() };
-    let text = match (text, file) {
-        (Some(_), Some(_)) => return Err(named(&"set either the keys or the file, not both")),
-        (Some(text), None) => text.clone(),
-        (None, Some(file)) => crate::secret::Secret::new(
-            std::fs::read_to_string(file)
-                .map_err(|error| named(&format!("{}: {error}", file.display())))?,
-        ),
-        (None, None) => return Ok(None),
-    };
-    Keyring::parse(text.expose())
-        .map(Some)
-        .map_err(|error| named(&error))
-}
-
 /// The link keyring: configured, or for the embedded service one made at the first start and kept beside the state.
 pub(crate) fn configured_link_keys(settings: &Settings) -> Result<Keyring, StartError> {
-    let images = &settings.images;
-    if let Some(ring) = keyring(
-        "images.keys",
-        images.keys.as_ref(),
-        images.keys_file.as_deref(),
-    )? {
+    if let Some(ring) = settings.link_keys()? {
         return Ok(ring);
     }
     let file = settings.state.file.with_file_name("link-keys");
@@ -116,7 +94,8 @@ pub(crate) fn configured_link_keys(settings: &Settings) -> Result<Keyring, Start
         let text = crate::cli::new_keyring("local");
         write_private(&file, text.expose())?;
     }
-    keyring("the kept link keys", None, Some(&file))?.ok_or_else(|| "no link keys".into())
+    crate::config::keyring("the kept link keys", None, Some(&file))?
+        .ok_or_else(|| "no link keys".into())
 }
 
 /// Writes a file of mode 600, whole or not at all.
@@ -135,20 +114,45 @@ fn write_private(file: &Path, text: &str) -> std::io::Result<()> {
     std::fs::rename(partial, file)
 }
 
+/// What can be missing or broken, opened before any port is bound.
+struct Parts {
+    state: State,
+    ring: Keyring,
+    edge_keys: Option<Keyring>,
+    store: Store,
+    engine: Arc<Engine>,
+}
+
+impl Parts {
+    async fn open(settings: &Settings) -> Result<Self, StartError> {
+        let infer = settings.infer.clone();
+        let engine = Arc::new(tokio::task::spawn_blocking(move || Engine::load(&infer)).await??);
+        for (folder, error) in engine.refused() {
+            tracing::error!(folder = %folder.display(), %error, "a model was refused");
+        }
+        Ok(Self {
+            state: State::open(&settings.state.file)?,
+            ring: configured_link_keys(settings)?,
+            edge_keys: settings.edge_keys()?,
+            store: Store::open(&settings.storage).await?,
+            engine,
+        })
+    }
+}
+
 impl App {
-    /// Opens state, store and engine, and settles what a crash left behind.
+    /// Puts the parts together and settles what a crash left behind. The settings know the bound addresses by now.
     ///
     /// # Errors
-    /// What is wrong and where; nothing is bound yet.
-    pub async fn open(settings: Settings, clock: Clock) -> Result<Self, StartError> {
-        let state = State::open(&settings.state.file)?;
-        let ring = configured_link_keys(&settings)?;
-        let edge_keys = keyring(
-            "edge.keys",
-            settings.edge.keys.as_ref(),
-            settings.edge.keys_file.as_deref(),
-        )?;
-        let store = Store::open(&settings.storage).await?;
+    /// What is wrong and where.
+    async fn open(settings: Settings, clock: Clock, parts: Parts) -> Result<Self, StartError> {
+        let Parts {
+            state,
+            ring,
+            edge_keys,
+            store,
+            engine,
+        } = parts;
         let issuer = if settings.auth.issuer.is_empty() {
             settings.server.url()
         } else {
@@ -163,11 +167,6 @@ impl App {
             clock.seconds(),
         )
         .await?;
-        let infer = settings.infer.clone();
-        let engine = Arc::new(tokio::task::spawn_blocking(move || Engine::load(&infer)).await??);
-        for (folder, error) in engine.refused() {
-            tracing::error!(folder = %folder.display(), %error, "a model was refused");
-        }
         let metrics = Metrics::new()?;
         let queue = Queue::start(
             Arc::clone(&engine),
@@ -274,6 +273,7 @@ fn bind(settings: &mut Settings) -> std::io::Result<[Option<std::net::TcpListene
 /// # Errors
 /// What is wrong and where.
 pub async fn serve(mut settings: Settings, clock: Clock) -> Result<(), StartError> {
+    let parts = Parts::open(&settings).await?;
     let [public, images, operator] = bind(&mut settings)?;
     let bound = Bound {
         public: settings.server.bind,
@@ -281,7 +281,7 @@ pub async fn serve(mut settings: Settings, clock: Clock) -> Result<(), StartErro
         operator: settings.server.operator_bind,
     };
     let ready_file = settings.server.ready_file.clone();
-    let app = App::open(settings, clock).await?;
+    let app = App::open(settings, clock, parts).await?;
     let queue = app.queue.clone();
     let studio = web::Data::new(Studio::new(
         &app.settings.images.url(),
@@ -301,6 +301,8 @@ pub async fn serve(mut settings: Settings, clock: Clock) -> Result<(), StartErro
         servers.push(
             server
                 .shutdown_timeout(DRAIN_SECONDS)
+                .h1_allow_half_closed(false)
+                .client_request_timeout(HEADERS_WITHIN)
                 .listen(listener)?
                 .workers(2)
                 .run(),
@@ -317,6 +319,8 @@ pub async fn serve(mut settings: Settings, clock: Clock) -> Result<(), StartErro
         servers.push(
             server
                 .shutdown_timeout(DRAIN_SECONDS)
+                .h1_allow_half_closed(false)
+                .client_request_timeout(HEADERS_WITHIN)
                 .listen(listener)?
                 .workers(1)
                 .run(),
@@ -332,6 +336,8 @@ pub async fn serve(mut settings: Settings, clock: Clock) -> Result<(), StartErro
         servers.push(
             server
                 .shutdown_timeout(DRAIN_SECONDS)
+                .h1_allow_half_closed(false)
+                .client_request_timeout(HEADERS_WITHIN)
                 .listen(listener)?
                 .workers(1)
                 .run(),
@@ -359,6 +365,7 @@ fn announce(bound: &Bound, ready_file: &Path) -> std::io::Result<()> {
 #[allow(clippy::disallowed_methods, reason = "not in release builds")]
 pub async fn pause_for_tests(point: &str) {
     if std::env::var("SIGNET_TEST_PAUSE_AT").is_ok_and(|wanted| wanted == point) {
+        tracing::warn!(point, "paused for a test");
         std::future::pending::<()>().await;
     }
 }

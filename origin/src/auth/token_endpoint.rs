@@ -5,7 +5,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use base64::{Engine, engine::general_purpose::STANDARD};
 
 use super::{Scopes, clients};
-use crate::edge_trust::ClientAddress;
+use crate::edge_trust::{ClientAddress, SignedBody};
 use crate::error::ApiError;
 use crate::secret::Secret;
 use crate::startup::App;
@@ -73,7 +73,7 @@ fn basic(request: &HttpRequest) -> Option<Option<(String, Secret)>> {
 /// `POST /oauth/token`.
 pub async fn token(
     request: HttpRequest,
-    body: web::Bytes,
+    body: SignedBody,
     address: ClientAddress,
     app: web::Data<App>,
 ) -> Result<HttpResponse, ApiError> {

@@ -1,11 +1,13 @@
 //! `signet.toml`: one section a module, each beside the module it configures. Every value can be overridden by
 //! `SIGNET_SECTION__KEY`; secrets come from the environment or a file named in it, never from the file itself.
 
+mod keys;
 mod load;
 mod server;
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use keys::keyring;
 pub use load::{ConfigError, load};
 pub use server::{ImagesSettings, ServerSettings};
 
@@ -76,6 +78,8 @@ impl Settings {
         if self.edge.require && self.edge.keys.is_none() && self.edge.keys_file.is_none() {
             return Err("edge.require is set and there are no edge keys (SIGNET_EDGE__KEYS or edge.keys_file)".into());
         }
+        self.link_keys()?;
+        self.edge_keys()?;
         Ok(())
     }
 }

@@ -3,6 +3,7 @@
 //! Told to trust only its edge, the origin answers nobody else, and believes the client's address from the header that
 //! the edge signed. Standing alone it takes the peer's address, or one configured header of the proxy in front.
 
+mod body;
 mod nonces;
 
 use std::future::{Ready, ready};
@@ -18,6 +19,7 @@ use crate::error::ApiError;
 use crate::secret::Secret;
 use crate::startup::App;
 
+pub use body::SignedBody;
 pub use nonces::Nonces;
 
 /// The section `edge`.
@@ -135,14 +137,4 @@ fn verify(
     }
     let [.., client, _, _] = headers;
     client.and_then(client_ip::parse).ok_or_else(refused)
-}
-
-/// Whether a body is the one the edge signed; `None` in the request means none was signed.
-pub fn digest_matches(request: &HttpRequest, body: &[u8]) -> bool {
-    match request.headers().get("content-digest") {
-        Some(value) => value
-            .to_str()
-            .is_ok_and(|value| value == edge_auth::content_digest(body)),
-        None => body.is_empty() || body.len() > edge_auth::DIGEST_UP_TO,
-    }
 }

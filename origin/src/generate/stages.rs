@@ -163,6 +163,8 @@ pub(super) async fn store(
 async fn write_objects(app: &App, rows: &[ImageRow], objects: Vec<Bytes>) -> Result<(), ApiError> {
     let begun = app.clock.nanos();
     let mut written = Ok(());
+    #[cfg(debug_assertions)]
+    crate::startup::pause_for_tests("reserved").await;
     for (row, bytes) in rows.iter().zip(objects) {
         written = app.store.put(&row.key, bytes).await.map(|_| ());
         if written.is_err() {

@@ -8,7 +8,7 @@ use shared::problem;
 
 use super::image_answer;
 use crate::auth::{Authorized, Caller, scope};
-use crate::edge_trust::ClientAddress;
+use crate::edge_trust::{ClientAddress, SignedBody};
 use crate::error::ApiError;
 use crate::generate::KEEP_RESULTS_SECONDS;
 use crate::publish::LinkWish;
@@ -102,7 +102,7 @@ impl LinkBody {
 pub async fn link(
     caller: Authorized<scope::ImagesRead>,
     id: web::Path<String>,
-    body: web::Bytes,
+    body: SignedBody,
     app: web::Data<App>,
 ) -> Result<HttpResponse, ApiError> {
     app.limits.read(&caller.user_id, app.clock.nanos())?;

@@ -1,0 +1,274 @@
+//! Told to trust only its edge, the origin answers nobody else.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde_json::json;
+use shared::edge_auth::{self, HEADERS, Message};
+use shared::keyring::Keyring;
+
+use crate::http::{Answer, Request};
+use crate::program::{ALL_SCOPES, Service, quick};
+
+const RING: &str = "e1:QkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkI=";
+const FOREIGN: &str = "e1:Q0NDQ0NDQ0NDQ0NDQ0NDQ0NDQ0NDQ0NDQ0NDQ0NDQ0M=";
+
+/// What the edge sends for its client.
+struct Forwarded<'a> {
+    method: &'a str,
+    target: &'a str,
+    token: Option<&'a str>,
+    body: &'a [u8],
+    media: &'a str,
+    client: &'a str,
+    ring: &'a str,
+    age: i64,
+}
+
+impl<'a> Forwarded<'a> {
+    fn new(method: &'a str, target: &'a str, token: Option<&'a str>) -> Self {
+        Self {
+            method,
+            target,
+            token,
+            body: b"",
+            media: "application/json",
+            client: "198.51.100.7",
+            ring: RING,
+            age: 0,
+        }
+    }
+
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "the service under test has the machine's clock"
+    )]
+    fn request(&self, service: &Service) -> Request {
+        let authority = service.public.to_string();
+        let bearer = self.token.map(|token| format!("Bearer {token}"));
+        let length = self.body.len().to_string();
+        let digest = edge_auth::content_digest(self.body);
+        let has_body = !self.body.is_empty();
+        let value = |name: &str| match name {
+            "authorization" => bearer.as_deref(),
+            "content-type" => has_body.then_some(self.media),
+            "content-length" => has_body.then_some(length.as_str()),
+            "content-digest" => has_body.then_some(digest.as_str()),
+            "signet-client-ip" => Some(self.client),
+            _ => None,
+        };
+        let headers = HEADERS.map(value);
+        let (path, query) = match self.target.split_once('?') {
+            Some((path, query)) => (path, Some(query)),
+            None => (self.target, None),
+        };
+        let message = Message {
+            method: self.method,
+            authority: &authority,
+            path,
+            query,
+            headers,
+        };
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap()
+            .as_secs();
+        let ring = Keyring::parse(self.ring).unwrap();
+        let nonce = uuid::Builder::from_random_bytes(rand::random())
+            .into_uuid()
+            .simple()
+            .to_string();
+        let signed = edge_auth::sign(
+            &ring,
+            &message,
+            now.saturating_add_signed(-self.age),
+            &nonce,
+        )
+        .unwrap();
+        let mut request = Request::new(service.public, self.method, self.target);
+        for (name, value) in HEADERS.iter().zip(headers) {
+            if let Some(value) =
+                value.filter(|_| !matches!(*name, "content-type" | "content-length"))
+            {
+                request = request.header(name, value);
+            }
+        }
+        request = request
+            .header("signature-input", signed.signature_input)
+            .header("signature", signed.signature);
+        if has_body {
+            request.body(self.media, self.body)
+        } else {
+            request
+        }
+    }
+
+    fn send(&self, service: &Service) -> Answer {
+        self.request(service).send()
+    }
+}
+
+fn behind_an_edge() -> Service {
+    Service::start(&[
+        ("SIGNET_EDGE__REQUIRE", "true"),
+        ("SIGNET_EDGE__KEYS", RING),
+    ])
+}
+
+fn token(service: &Service, client: &str) -> String {
+    let form = service.client(ALL_SCOPES).form();
+    let answer = Forwarded {
+        body: form.as_bytes(),
+        media: "application/x-www-form-urlencoded",
+        client,
+        ..Forwarded::new("POST", "/oauth/token", None)
+    };
+    answer.send(service).ok().json()["access_token"]
+        .as_str()
+        .unwrap()
+        .to_owned()
+}
+
+#[test]
+fn only_what_the_edge_signed_is_answered() {
+    let service = behind_an_edge();
+    let token = token(&service, "198.51.100.7");
+    assert_eq!(
+        Forwarded::new("GET", "/api/images?limit=3", Some(&token))
+            .send(&service)
+            .status,
+        200
+    );
+    let body = quick().to_string();
+    let generate = Forwarded {
+        body: body.as_bytes(),
+        ..Forwarded::new("POST", "/api/generate", Some(&token))
+    };
+    assert_eq!(generate.send(&service).status, 200);
+
+    let refused = |answer: Answer, why: &str| {
+        assert_eq!(answer.problem(), (403, "edge_only".into()), "{why}")
+    };
+    refused(
+        service.get("/api/images").token(&token).send(),
+        "no signature",
+    );
+    refused(
+        service.get("/.well-known/jwks.json").send(),
+        "public documents too",
+    );
+    refused(service.get("/").send(), "the studio too");
+    refused(
+        Forwarded {
+            ring: FOREIGN,
+            ..Forwarded::new("GET", "/api/images", Some(&token))
+        }
+        .send(&service),
+        "another key",
+    );
+    refused(
+        Forwarded {
+            age: 40,
+            ..Forwarded::new("GET", "/api/images", Some(&token))
+        }
+        .send(&service),
+        "too old",
+    );
+    refused(
+        Forwarded {
+            age: -40,
+            ..Forwarded::new("GET", "/api/images", Some(&token))
+        }
+        .send(&service),
+        "from the future",
+    );
+    let good = Forwarded::new("GET", "/api/images", Some(&token)).request(&service);
+    assert_eq!(good.send().status, 200);
+    refused(good.send(), "the same nonce again");
+    for (name, value) in [
+        ("cookie", "signet=x"),
+        ("idempotency-key", "k"),
+        ("x-request-id", "12345678"),
+        ("content-digest", "sha-256=:x:"),
+    ] {
+        let more = Forwarded::new("GET", "/api/images", Some(&token))
+            .request(&service)
+            .header(name, value);
+        refused(more.send(), name);
+    }
+    let doubled = Forwarded::new("GET", "/api/images", Some(&token))
+        .request(&service)
+        .header("signet-client-ip", "192.0.2.1");
+    refused(doubled.send(), "two client addresses");
+}
+
+#[test]
+fn a_body_that_was_changed_on_the_way_is_refused() {
+    let service = behind_an_edge();
+    let token = token(&service, "198.51.100.7");
+    let body = quick().to_string();
+    let signed = Forwarded {
+        body: body.as_bytes(),
+        ..Forwarded::new("POST", "/api/generate", Some(&token))
+    };
+    let changed = signed
+        .request(&service)
+        .replace_body(body.replace("purple", "orange"));
+    assert_eq!(changed.send().problem(), (403, "edge_only".into()));
+    let image = signed.send(&service).ok().json()["images"][0].clone();
+    let target = format!("/api/images/{}/link", image["id"].as_str().unwrap());
+    let wish = json!({ "ttl": 60 }).to_string();
+    let link = Forwarded {
+        body: wish.as_bytes(),
+        ..Forwarded::new("POST", &target, Some(&token))
+    };
+    let changed = link
+        .request(&service)
+        .replace_body(wish.replace("60", "61"));
+    assert_eq!(changed.send().problem(), (403, "edge_only".into()));
+    assert_eq!(link.send(&service).status, 200);
+}
+
+#[test]
+fn the_clients_address_comes_from_the_edges_header_only() {
+    let service = behind_an_edge();
+    let token = token(&service, "198.51.100.9");
+    let body = quick().to_string();
+    let mut signed = Forwarded {
+        body: body.as_bytes(),
+        ..Forwarded::new("POST", "/api/generate", Some(&token))
+    };
+    signed.client = "2001:db8::7";
+    let request = signed.request(&service);
+    let request = request
+        .header("x-forwarded-for", "192.0.2.66")
+        .header("cf-connecting-ip", "192.0.2.66")
+        .header("forwarded", "for=192.0.2.66");
+    assert_eq!(request.send().status, 200);
+    let log = service.log();
+    let line = log
+        .lines()
+        .find(|line| line.contains("image_generated"))
+        .unwrap();
+    assert!(
+        line.contains("\"ip\":\"2001:db8::7\"") && !line.contains("192.0.2.66"),
+        "{line}"
+    );
+}
+
+#[test]
+fn standing_alone_no_forwarding_header_is_believed() {
+    let service = Service::start(&[]);
+    let token = service.token(ALL_SCOPES);
+    let request = service.post("/api/generate").token(&token).json(&quick());
+    let request = request
+        .header("x-forwarded-for", "192.0.2.66")
+        .header("cf-connecting-ip", "192.0.2.66")
+        .header("signet-client-ip", "192.0.2.66");
+    assert_eq!(request.send().status, 200);
+    let log = service.log();
+    let line = log
+        .lines()
+        .find(|line| line.contains("image_generated"))
+        .unwrap();
+    assert!(line.contains("\"ip\":\"127.0.0.1\""), "{line}");
+}

@@ -1,0 +1,22 @@
+//! The whole service, as the program that ships: each test starts `signet` on free ports in a folder of its own.
+// clippy.toml lets tests panic, but does not count their helper functions as tests.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
+mod http;
+mod program;
+
+mod bad_input;
+mod configuration;
+mod crash;
+mod edge;
+mod failing_parts;
+mod isolation;
+mod limits;
+mod links;
+mod main_job;
+mod operator;
