@@ -111,6 +111,18 @@ impl ApiError {
         }
     }
 
+    /// Whether a job that ran was lost by our own fault, so that its caller gets the charge back.
+    pub fn is_ours(&self) -> bool {
+        let theirs = match self {
+            Self::StorageQuota { .. } | Self::Cancelled => true,
+            Self::Infer(error) => {
+                error.is_callers_fault() || matches!(error, InferError::Cancelled)
+            }
+            _ => false,
+        };
+        !theirs
+    }
+
     /// What may be told beyond the title: never anything from inside.
     fn detail(&self) -> Option<String> {
         match self {

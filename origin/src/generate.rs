@@ -1,7 +1,7 @@
 //! THE PATH of a generation: `Caller → JobSpec → Reservation → Pixels → EncodedImage → StoredImage → SignedImage`.
 //!
-//! Each stage is one call, and takes what only the stage before can make. Whatever returns early gives back what was
-//! reserved, by dropping it.
+//! Each stage is one call, and takes what only the stage before can make. Whatever returns early before the accelerator
+//! works gives back what was reserved, by dropping it; after that only a failure of ours does.
 
 mod request;
 mod stages;
@@ -31,16 +31,28 @@ pub async fn generate(
     if owner.suspended {
         return Err(ApiError::Suspended);
     }
+    let limit = app.limits.storage_limit();
+    if owner.stored_bytes >= limit {
+        // Told before the accelerator works for pictures that nobody could keep.
+        let used = owner.stored_bytes;
+        return Err(ApiError::StorageQuota { limit, used });
+    }
     let job = request::read(&request, &body, &app)?;
     let charge = Charge {
         address: address.0,
         token: &caller.jti,
         user: &caller.user_id,
     };
-    let reservation = app.limits.admit(charge, app.clock.nanos())?;
-    let pixels = stages::run(&app, &caller.user_id, &job).await?;
-    let encoded = stages::encode(&app, pixels, job.format).await?;
-    let stored = stages::store(&app, &caller.user_id, &job, encoded).await?;
+    let mut reservation = app.limits.admit(charge, app.clock.nanos())?;
+    let stored = match stages::make(&app, &caller.user_id, &job, &mut reservation).await {
+        Ok(stored) => stored,
+        Err(error) => {
+            if error.is_ours() {
+                reservation.refund();
+            }
+            return Err(error);
+        }
+    };
     let remaining = reservation.remaining;
     reservation.commit();
     let signed = stages::sign(&app, &stored, owner.link_epoch)?;

@@ -49,8 +49,9 @@ impl Caller {
     }
 
     fn of_session(request: &HttpRequest, app: &App, sessions: &Sessions) -> Result<Self, ApiError> {
-        let caller =
-            session::read(request, sessions, app.clock.seconds()).ok_or(ApiError::Unauthorized)?;
+        let secure = app.settings.server.is_https();
+        let caller = session::read(request, sessions, secure, app.clock.seconds())
+            .ok_or(ApiError::Unauthorized)?;
         let safe = matches!(*request.method(), Method::GET | Method::HEAD);
         if !safe && !session::is_same_origin(request, &app.settings.server.origins()) {
             return Err(ApiError::CrossSite);

@@ -88,19 +88,20 @@ pub fn cookie(token: Option<String>, secure: bool) -> Cookie<'static> {
     cookie
 }
 
-/// The session's token in a request; a name that stands twice counts as none.
-pub fn token_of(request: &HttpRequest) -> Option<String> {
+/// The session's token in a request; a name that stands twice counts as none. Under https only the name with
+/// `__Host-` counts: a sister host can plant the other one, and would sign the visitor in as somebody else.
+pub fn token_of(request: &HttpRequest, secure: bool) -> Option<String> {
     let cookies = request.cookies().ok()?;
     let mut found = cookies
         .iter()
-        .filter(|cookie| matches!(cookie.name(), "__Host-signet" | "signet"));
+        .filter(|cookie| cookie.name() == cookie_name(secure));
     let one = found.next().map(|cookie| cookie.value().to_owned());
     if found.next().is_some() { None } else { one }
 }
 
 /// The caller of a request's session.
-pub fn read(request: &HttpRequest, sessions: &Sessions, now: u64) -> Option<Caller> {
-    sessions.get(&token_of(request)?, now)
+pub fn read(request: &HttpRequest, sessions: &Sessions, secure: bool, now: u64) -> Option<Caller> {
+    sessions.get(&token_of(request, secure)?, now)
 }
 
 /// Whether a session's unsafe request comes from the studio's page: its own `Origin`, and the header that no form
@@ -151,6 +152,24 @@ mod tests {
                 .to_http_request(),
             &origins
         ));
+    }
+
+    #[test]
+    fn a_cookie_that_a_sister_host_can_plant_counts_for_nothing() {
+        let with = |text: &str| {
+            TestRequest::default()
+                .insert_header((header::COOKIE, text))
+                .to_http_request()
+        };
+        assert_eq!(token_of(&with("signet=planted"), true), None);
+        let both = with("signet=planted; __Host-signet=own");
+        assert_eq!(token_of(&both, true).as_deref(), Some("own"));
+        let twice = with("__Host-signet=a; __Host-signet=b");
+        assert_eq!(token_of(&twice, true), None);
+        assert_eq!(
+            token_of(&with("signet=local"), false).as_deref(),
+            Some("local")
+        );
     }
 
     #[test]

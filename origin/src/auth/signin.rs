@@ -68,7 +68,7 @@ pub async fn logout(request: HttpRequest, app: web::Data<App>) -> Result<HttpRes
     if !session::is_same_origin(&request, &app.settings.server.origins()) {
         return Err(ApiError::CrossSite);
     }
-    if let Some(token) = session::token_of(&request) {
+    if let Some(token) = session::token_of(&request, app.settings.server.is_https()) {
         app.sessions.end(&token);
     }
     Ok(HttpResponse::NoContent()

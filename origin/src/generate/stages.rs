@@ -1,5 +1,7 @@
 //! The stages of a generation.
 
+use std::pin::pin;
+
 use actix_web::{HttpMessage, HttpRequest, web};
 use bytes::Bytes;
 use serde::Serialize;
@@ -13,14 +15,15 @@ use crate::error::ApiError;
 use crate::images::{ImageAnswer, image_answer, remove_object};
 use crate::infer::{Format, Pixels, encode as encode_one};
 use crate::publish::LinkWish;
-use crate::schedule::{Done, JobSpec as Wanted};
+use crate::quota::Reservation;
+use crate::schedule::{Done, JobHandle, JobSpec as Wanted, Progress};
 use crate::startup::App;
 use crate::state::images::ImageRow;
 use crate::telemetry::{GenerationLine, RequestId};
 
 /// Pictures in a file format, and how long they took.
 #[derive(Debug)]
-pub(super) struct EncodedImages {
+struct EncodedImages {
     pictures: Vec<(Pixels, Bytes)>,
     format: Format,
     queue_ms: u64,
@@ -47,14 +50,56 @@ pub(super) struct JobAnswer {
 /// Weight of a user among others; plans will differ.
 const WEIGHT: u32 = 1;
 
+/// All that a job makes: pixels, files, objects.
+pub(super) async fn make(
+    app: &App,
+    user: &str,
+    job: &JobSpec,
+    reservation: &mut Reservation,
+) -> Result<StoredImages, ApiError> {
+    let pixels = run(app, user, job, reservation).await?;
+    let encoded = encode(app, pixels, job.format).await?;
+    store(app, user, job, encoded).await
+}
+
+/// Waits for the job, and tells the reservation when the accelerator begins with it.
+async fn watched(handle: JobHandle, reservation: &mut Reservation) -> Result<Done, ApiError> {
+    let mut progress = handle.progress();
+    let mut outcome = pin!(handle.outcome());
+    let early = tokio::select! {
+        biased;
+        done = &mut outcome => Some(done),
+        running = progress.wait_for(|now| matches!(now, Progress::Running { .. })) => {
+            if running.is_ok() {
+                reservation.start();
+            }
+            None
+        }
+    };
+    let done = match early {
+        Some(done) => done,
+        None => outcome.await,
+    };
+    // A quick job may be over before anybody saw it run.
+    if done.is_ok() {
+        reservation.start();
+    }
+    done.map_err(ApiError::from)
+}
+
 /// Waits for the engine. Dropping the future, as when the client leaves, cancels the job.
-pub(super) async fn run(app: &App, user: &str, job: &JobSpec) -> Result<Done, ApiError> {
+async fn run(
+    app: &App,
+    user: &str,
+    job: &JobSpec,
+    reservation: &mut Reservation,
+) -> Result<Done, ApiError> {
     let wanted = Wanted {
         image: job.spec.clone(),
         deadline: None,
     };
     let outcome = match app.queue.submit(wanted, user, WEIGHT) {
-        Ok(handle) => handle.outcome().await.map_err(ApiError::from),
+        Ok(handle) => watched(handle, reservation).await,
         Err(error) => Err(ApiError::Busy(error.retry_after_seconds())),
     };
     let word = match &outcome {
@@ -68,11 +113,7 @@ pub(super) async fn run(app: &App, user: &str, job: &JobSpec) -> Result<Done, Ap
 }
 
 /// Encodes off the request threads.
-pub(super) async fn encode(
-    app: &App,
-    done: Done,
-    format: Format,
-) -> Result<EncodedImages, ApiError> {
+async fn encode(app: &App, done: Done, format: Format) -> Result<EncodedImages, ApiError> {
     let begun = app.clock.nanos();
     let Done {
         images,
@@ -106,7 +147,7 @@ fn seconds_since(app: &App, begun: u64) -> f64 {
 }
 
 /// Row pending, object, row stored; a failure takes back what it wrote.
-pub(super) async fn store(
+async fn store(
     app: &App,
     user: &str,
     job: &JobSpec,
@@ -136,10 +177,7 @@ pub(super) async fn store(
             expires: Some(now + KEEP_RESULTS_SECONDS),
         });
     }
-    app.state
-        .reserve_images(rows.clone(), app.limits.storage_limit())
-        .await?;
-    // From here on the rows are settled even if the client leaves: a dropped request must not leave them pending.
+    // Reserved and settled in one task, even if the client leaves: a dropped request must not leave rows pending.
     let app_owned = app.clone();
     let task_rows = rows.clone();
     let objects: Vec<Bytes> = encoded
@@ -147,7 +185,15 @@ pub(super) async fn store(
         .into_iter()
         .map(|(_, bytes)| bytes)
         .collect();
-    tokio::spawn(async move { write_objects(&app_owned, &task_rows, objects).await })
+    let limit = app.limits.storage_limit();
+    let task = async move {
+        app_owned
+            .state
+            .reserve_images(task_rows.clone(), limit)
+            .await?;
+        write_objects(&app_owned, &task_rows, objects).await
+    };
+    tokio::spawn(task)
         .await
         .map_err(|error| ApiError::Internal(error.to_string()))??;
     let job = JobAnswer {

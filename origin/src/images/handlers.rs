@@ -156,7 +156,11 @@ async fn relocate(
             .ok_or(ApiError::Problem(problem::NOT_FOUND))?;
         app.store.rename(&row.key, &to).await?;
         row.expires = (prefix == "generated").then(|| app.clock.seconds() + KEEP_RESULTS_SECONDS);
-        app.state.move_image(&row.id, &to, row.expires).await?;
+        if !app.state.move_image(&row.id, &to, row.expires).await? {
+            // Deleted while the object moved: what the move brought must not stay without a row.
+            remove_object(app, &to).await?;
+            return Err(ApiError::Problem(problem::NOT_FOUND));
+        }
         row.key = to;
     }
     let epoch = app.state.user(&caller.user_id).await?.link_epoch;

@@ -155,6 +155,8 @@ impl Limits {
             return Ok(());
         }
         let mut tables = self.lock();
+        // Arrivals that never get as far as an admission must not stay for ever either.
+        tables.sweep(now);
         let penalty = tables
             .penalties
             .entry(client_ip::group(address).narrow)
@@ -666,6 +668,33 @@ mod tests {
             drop(limits.admit(charge, NOW + u64::from(n) * 7_200 * SECOND));
         }
         assert!(limits.lock().addresses.len() <= SWEEP_EVERY as usize);
+    }
+
+    #[test]
+    fn arrivals_of_strangers_leave_no_memory() {
+        let limits = limits(|_| {});
+        for n in 0..20_000u64 {
+            // Each from a /64 of its own, and long after the one before.
+            let address = IpAddr::V6((0x2001_0db8_u128 << 96 | u128::from(n) << 64).into());
+            limits.arrive(address, NOW + n * 120 * SECOND).unwrap();
+        }
+        assert!(limits.lock().penalties.len() <= SWEEP_EVERY as usize);
+    }
+
+    #[test]
+    fn leaving_early_is_free_only_until_the_work_starts() {
+        let limits = limits(|_| {});
+        let who = charge("192.0.2.1", "t", "u");
+        let mut running = limits.admit(who, NOW).unwrap();
+        running.start();
+        drop(running);
+        let after = used(&limits, who);
+        assert!(after.contains(&("user-hour", 1)) && after.contains(&("address", 1)));
+        assert!(after.contains(&("jobs", 0)));
+        let mut failed = limits.admit(who, NOW).unwrap();
+        failed.start();
+        failed.refund();
+        assert_eq!(used(&limits, who), after);
     }
 
     #[test]

@@ -246,7 +246,7 @@ impl State {
         .await
     }
 
-    /// The object moved: its new key, and when it expires from now on.
+    /// The object moved: its new key, and when it expires from now on. False when the picture was deleted meanwhile.
     ///
     /// # Errors
     /// The state's own.
@@ -255,14 +255,14 @@ impl State {
         id: &str,
         key: &ObjectKey,
         expires: Option<u64>,
-    ) -> Result<(), StateError> {
+    ) -> Result<bool, StateError> {
         let (id, key) = (id.to_owned(), key.as_str().to_owned());
         self.transact(move |tx| {
-            tx.execute(
-                "UPDATE images SET key = ?2, expires = ?3 WHERE id = ?1",
+            let changed = tx.execute(
+                "UPDATE images SET key = ?2, expires = ?3 WHERE id = ?1 AND stored = 1",
                 params![id, key, expires.map(|at| at as i64)],
             )?;
-            Ok(())
+            Ok(changed > 0)
         })
         .await
     }
@@ -344,6 +344,17 @@ mod tests {
         );
         assert_eq!(state.user("u").await.unwrap().stored_bytes, 0);
         assert_eq!(state.pending_images().await.unwrap(), []);
+    }
+
+    #[tokio::test]
+    async fn a_picture_that_is_being_deleted_moves_no_more() {
+        let (_folder, state) = state();
+        state.reserve_images(vec![row(1, 1)], 100).await.unwrap();
+        state.commit_images(vec!["0001".into()]).await.unwrap();
+        let to = row(1, 1).key.counterpart().unwrap();
+        assert!(state.move_image("0001", &to, None).await.unwrap());
+        state.unlist_image("u", "0001").await.unwrap();
+        assert!(!state.move_image("0001", &to, None).await.unwrap());
     }
 
     #[tokio::test]
