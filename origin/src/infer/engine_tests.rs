@@ -45,10 +45,11 @@ fn copy_tree(from: &Path, to: &Path) {
     }
 }
 
-/// A copy of a case's tiny model under the case's scheduler configuration.
-fn model_of(folder: &Path, case: &Value) -> PathBuf {
-    let model = folder.join("tiny");
-    copy_tree(&goldens().join(case["model"].as_str().unwrap()), &model);
+/// A copy of a model under the case's scheduler configuration.
+fn model_of(folder: &Path, model: &Path, case: &Value) -> PathBuf {
+    let copy = folder.join("copy");
+    copy_tree(model, &copy);
+    let model = copy;
     let file = model.join("scheduler/scheduler_config.json");
     std::fs::write(file, case["scheduler"].to_string()).unwrap();
     model
@@ -107,14 +108,12 @@ fn finish(engine: &Engine, mut rows: Vec<Row>) -> Vec<Pixels> {
     rows.iter().map(|row| engine.decode(row).unwrap()).collect()
 }
 
-#[test]
-fn latents_after_each_step_and_the_picture_are_those_of_diffusers() {
-    let document: Value = read_json(&goldens().join("goldens.json")).unwrap();
-    let (side, count) = (
-        document["side"].as_u64().unwrap() as usize,
-        document["count"].as_u64().unwrap() as usize,
-    );
-    let bytes = std::fs::read(goldens().join("latents.f32")).unwrap();
+/// Runs every case of a goldens folder on the model that `model_of_case` names.
+fn check(folder: &Path, least: usize, model_of_case: impl Fn(&Value) -> PathBuf) {
+    let document: Value = read_json(&folder.join("goldens.json")).unwrap();
+    let number = |key: &str| document[key].as_u64().unwrap() as usize;
+    let (side, count) = (number("side"), number("count"));
+    let bytes = std::fs::read(folder.join("latents.f32")).unwrap();
     let latents: Vec<f32> = bytes
         .as_chunks::<4>()
         .0
@@ -122,18 +121,19 @@ fn latents_after_each_step_and_the_picture_are_those_of_diffusers() {
         .map(|b| f32::from_le_bytes(*b))
         .collect();
     let mut latents = latents.chunks_exact(count);
-    let pictures = std::fs::read(goldens().join("pictures.u8")).unwrap();
+    let pictures = std::fs::read(folder.join("pictures.u8")).unwrap();
     let mut pictures = pictures.chunks_exact(side * side * 3);
     let cases = document["cases"].as_array().unwrap();
-    assert!(cases.len() >= 16);
+    assert!(cases.len() >= least);
     for case in cases {
+        let model = model_of_case(case);
         let name = format!(
             "{} {:?}",
             case["scheduler"]["_class_name"],
             spec_of(case, side)
         );
         let folder = tempfile::tempdir().unwrap();
-        let engine = Engine::load(&settings(&model_of(folder.path(), case))).unwrap();
+        let engine = Engine::load(&settings(&model_of(folder.path(), &model, case))).unwrap();
         let mut row = engine.rows(&spec_of(case, side)).unwrap().pop().unwrap();
         assert_eq!(
             row.calls(),
@@ -147,7 +147,7 @@ fn latents_after_each_step_and_the_picture_are_those_of_diffusers() {
             let worst = differences.fold(0.0, f32::max);
             assert!(
                 worst <= 1e-3,
-                "{name}: step {}: latents differ by {worst}",
+                "{model:?} {name}: step {}: off by {worst}",
                 row.done()
             );
         }
@@ -162,9 +162,23 @@ fn latents_after_each_step_and_the_picture_are_those_of_diffusers() {
             .unwrap();
         assert!(
             worst <= 2,
-            "{name}: the picture differs by {worst} grey levels"
+            "{model:?} {name}: the picture is off by {worst} grey levels"
         );
     }
+}
+
+#[test]
+fn latents_after_each_step_and_the_picture_are_those_of_diffusers() {
+    check(&goldens(), 16, |case| {
+        goldens().join(case["model"].as_str().unwrap())
+    });
+}
+
+#[test]
+fn the_demo_model_makes_the_pictures_that_diffusers_makes_of_it() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let model = root.join("models/demo/emoji-128");
+    check(&root.join("tests/goldens/demo"), 5, |_| model.clone());
 }
 
 #[test]
