@@ -20,6 +20,19 @@ export function respond(status, lines, body) {
   return new Response(body ?? null, { status, headers: pairs(lines) });
 }
 
+const templates = [];
+
+/** Keeps an answer that is always the same, since refusing must cost little; returns its number. */
+export function add_template(status, lines, body) {
+  return templates.push({ body: body ?? null, init: { status, headers: new Headers(pairs(lines)) } }) - 1;
+}
+
+/** The answer kept under a number. */
+export function from_template(number) {
+  const { body, init } = templates[number];
+  return new Response(body, init);
+}
+
 /**
  * Takes a request's body. One that ends within `up_to` bytes comes whole as `bytes`; a longer one as `stream`, which
  * fails, and sets `over`, as soon as more than `limit` bytes have passed.

@@ -8,6 +8,8 @@ use wasm_bindgen_futures::JsFuture;
 extern "C" {
     fn header_lines(headers: &web_sys::Headers) -> String;
     fn respond(status: u16, lines: &str, body: &JsValue) -> web_sys::Response;
+    fn add_template(status: u16, lines: &str, body: &JsValue) -> u32;
+    fn from_template(number: u32) -> web_sys::Response;
     fn take_body(
         request: &web_sys::Request,
         declared: f64,
@@ -51,6 +53,22 @@ impl Lines {
 /// An answer of our own.
 pub fn answer(status: u16, headers: &Lines, body: &JsValue) -> web_sys::Response {
     respond(status, &headers.0, body)
+}
+
+/// An answer that never changes, made once and kept on the other side of the border.
+#[derive(Clone, Copy)]
+pub struct Template(u32);
+
+impl Template {
+    /// Keeps it.
+    pub fn new(status: u16, headers: &Lines, body: &JsValue) -> Self {
+        Self(add_template(status, &headers.0, body))
+    }
+
+    /// A copy to answer with.
+    pub fn answer(self) -> web_sys::Response {
+        from_template(self.0)
+    }
 }
 
 /// All headers of a request as lines; read with [`header_pairs`].

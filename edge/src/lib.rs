@@ -52,31 +52,44 @@ pub fn fetch(request: Request, env: Env) -> JsValue {
     if !for_links && !for_api {
         return closed(problem::UNKNOWN_HOST, &method);
     }
-    let Some(client) = config.client.address(|name| header(&request, name)) else {
+    if for_links {
+        link(request, env, &config, &method, target)
+    } else {
+        call(request, env, config, method, target.to_owned())
+    }
+}
+
+/// The client's address; one that the front did not tell closes the door, and is told to the operator.
+fn client_address(request: &Request, config: &Config) -> Option<IpAddr> {
+    let address = config.client.address(|name| header(request, name));
+    if address.is_none() {
         js::log_error(
             "edge: a request without a client address; is CLIENT_IP_HEADER the one the front sets?",
         );
+    }
+    address
+}
+
+/// A request on the API's host.
+fn call(request: Request, env: Env, config: Rc<Config>, method: String, target: String) -> JsValue {
+    let Some(client) = client_address(&request, &config) else {
         return closed(problem::MISCONFIGURED, &method);
     };
-    if for_links {
-        link(request, env, &config, &method, target, client)
-    } else {
-        let target = target.to_owned();
-        future_to_promise(async move {
-            let limiters = Limiters(config.limits.then_some(&env));
-            let (request, method, target) = (&request, method.as_str(), target.as_str());
-            let call = gate::Call {
-                request,
-                method,
-                target,
-                client,
-                now: clock::now(),
-                limiters,
-            };
-            Ok(gate::pass(&call, &config).await.into())
-        })
-        .into()
-    }
+    future_to_promise(async move {
+        let limiters = Limiters(config.limits.then_some(&env));
+        let (request, method, target) = (&request, method.as_str(), target.as_str());
+        let now = clock::now();
+        let call = gate::Call {
+            request,
+            method,
+            target,
+            client,
+            now,
+            limiters,
+        };
+        Ok(gate::pass(&call, &config).await.into())
+    })
+    .into()
 }
 
 /// What is answered to a request that neither of the two paths may take.
@@ -91,14 +104,7 @@ fn closed(problem: Problem, method: &str) -> JsValue {
 }
 
 /// A request on the images host. Refusals of the link itself are answered at once.
-fn link(
-    request: Request,
-    env: Env,
-    config: &Rc<Config>,
-    method: &str,
-    target: &str,
-    client: IpAddr,
-) -> JsValue {
+fn link(request: Request, env: Env, config: &Rc<Config>, method: &str, target: &str) -> JsValue {
     let now = clock::now();
     let revoked = revocation::Known::default();
     #[cfg(feature = "test-hooks")]
@@ -106,20 +112,24 @@ fn link(
     #[cfg(feature = "test-hooks")]
     let target = hooked.target.as_str();
     let header = |name: &str| header(&request, name);
+    let client = || config.client.address(header);
     let facts = LinkRequest {
         method,
         target,
-        client,
+        client: &client,
         now,
         header: &header,
     };
     let permitted = match serve::permit(&facts, config) {
         Ok(permitted) => permitted,
         Err(error) => {
-            return serve::refuse(&ServeError::Link(error), method == "HEAD", config).into();
+            return serve::refuse(&ServeError::Link(error), method == "HEAD").into();
         }
     };
     let wanted = serve::wanted(&facts);
+    let Some(client) = client_address(&request, config) else {
+        return closed(problem::MISCONFIGURED, method);
+    };
     let config = Rc::clone(config);
     future_to_promise(async move {
         let head = wanted.head;
@@ -140,7 +150,7 @@ fn link(
             Err(error) => Err(ServeError::Store(error.to_string())),
         };
         Ok(result
-            .unwrap_or_else(|error| serve::refuse(&error, head, &config))
+            .unwrap_or_else(|error| serve::refuse(&error, head))
             .into())
     })
     .into()

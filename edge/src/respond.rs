@@ -1,5 +1,7 @@
 //! Answers: pictures with the contract's headers, and problems (RFC 9457) that are never kept anywhere.
 
+use std::cell::RefCell;
+
 use shared::image_headers;
 use shared::problem::{self, Problem, problem_json};
 use shared::range::Bytes;
@@ -9,29 +11,30 @@ use worker::ResponseBody;
 
 use crate::bucket::Object;
 use crate::config::Config;
-use crate::js::{self, Lines};
+use crate::js::{self, Lines, Template};
 use crate::limits::{PERIOD, Shield};
 
 /// The answer that opens a picture: 200, 206, 304 or 416. `now` in Unix seconds.
 pub fn picture(object: Object, head: bool, config: &Config, now: u64) -> Response {
     let link = object.link.link();
+    if object.bytes == Bytes::Unsatisfiable {
+        let mut headers = Lines::default();
+        headers.push("content-range", &format!("bytes */{}", object.size));
+        return problem_with(
+            problem::RANGE_NOT_SATISFIABLE,
+            headers,
+            &Context {
+                head,
+                ..Context::default()
+            },
+        );
+    }
     let mut headers = Lines::default();
     for (name, value) in image_headers::ALWAYS {
         headers.push(name, value);
     }
     headers.push("cross-origin-resource-policy", config.resource_policy);
     let status = match object.bytes {
-        Bytes::Unsatisfiable => {
-            headers.push("content-range", &format!("bytes */{}", object.size));
-            return problem_with(
-                problem::RANGE_NOT_SATISFIABLE,
-                headers,
-                &Context {
-                    head,
-                    ..Context::default()
-                },
-            );
-        }
         Bytes::NotModified => 304,
         Bytes::Part { first, last } => {
             headers.push(
@@ -40,7 +43,7 @@ pub fn picture(object: Object, head: bool, config: &Config, now: u64) -> Respons
             );
             206
         }
-        Bytes::Whole => 200,
+        Bytes::Whole | Bytes::Unsatisfiable => 200,
     };
     headers.push("etag", &object.etag);
     headers.push("cache-control", &image_headers::cache_control(link, now));
@@ -80,25 +83,48 @@ pub fn problem(problem: Problem, context: &Context<'_>) -> Response {
     problem_with(problem, Lines::default(), context)
 }
 
-/// A problem on the images host, where every answer says that it is nothing to render or embed.
-pub fn link_problem(problem: Problem, context: &Context<'_>, config: &Config) -> Response {
-    let mut headers = Lines::default();
-    for (name, value) in image_headers::ALWAYS {
-        headers.push(name, value);
-    }
-    headers.push("cross-origin-resource-policy", config.resource_policy);
-    problem_with(problem, headers, context)
+thread_local! {
+    /// Refusals of links by code and by whether they answer HEAD.
+    static REFUSALS: RefCell<Vec<(&'static str, bool, Template)>> = const { RefCell::new(Vec::new()) };
 }
 
-fn problem_with(problem: Problem, mut headers: Lines, context: &Context<'_>) -> Response {
+/// A refusal of a link in which nothing varies: floods of bad links must cost little.
+pub fn refusal(problem: Problem, head: bool) -> Response {
+    REFUSALS.with_borrow_mut(|known| {
+        let found = known
+            .iter()
+            .find(|(code, for_head, _)| *code == problem.code && *for_head == head);
+        if let Some((.., template)) = found {
+            return template.answer();
+        }
+        let (headers, body) = problem_parts(
+            problem,
+            Lines::default(),
+            &Context {
+                head,
+                ..Context::default()
+            },
+        );
+        let template = Template::new(problem.status, &headers, &body);
+        known.push((problem.code, head, template));
+        template.answer()
+    })
+}
+
+fn problem_with(problem: Problem, headers: Lines, context: &Context<'_>) -> Response {
+    let (headers, body) = problem_parts(problem, headers, context);
+    js::answer(problem.status, &headers, &body)
+}
+
+fn problem_parts(problem: Problem, mut headers: Lines, context: &Context<'_>) -> (Lines, JsValue) {
     headers.push("content-type", problem::MEDIA_TYPE);
     headers.push("cache-control", "no-store");
+    headers.push("x-content-type-options", "nosniff");
     if let Some(allow) = context.allow {
         headers.push("allow", allow);
     }
     if let Some(id) = context.request_id {
         headers.push("x-request-id", id);
-        headers.push("x-content-type-options", "nosniff");
     }
     let mut detail = context.detail.map(str::to_owned);
     if let Some(Shield { policy, quota, .. }) = context.shield {
@@ -120,5 +146,5 @@ fn problem_with(problem: Problem, mut headers: Lines, context: &Context<'_>) -> 
             context.request_id,
         ))
     };
-    js::answer(problem.status, &headers, &body)
+    (headers, body)
 }

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use shared::link::{self, LinkError, PermittedLink, UnverifiedLink};
+use shared::link::{self, LinkError, PermittedLink, UnverifiedLink, VerifiedLink};
 use shared::problem;
 use shared::referer::FetchHeaders;
 use web_sys::Response;
@@ -21,8 +21,8 @@ pub struct LinkRequest<'a> {
     pub method: &'a str,
     /// Path and query as they came.
     pub target: &'a str,
-    /// The client's address.
-    pub client: IpAddr,
+    /// Looks up the client's address; `None` when the front did not say.
+    pub client: &'a dyn Fn() -> Option<IpAddr>,
     /// Unix seconds.
     pub now: u64,
     /// Looks up a header.
@@ -35,11 +35,7 @@ pub struct LinkRequest<'a> {
 /// [`LinkError`], in the contract's order.
 pub fn permit(request: &LinkRequest<'_>, config: &Config) -> Result<PermittedLink, LinkError> {
     link::check_method(request.method)?;
-    let verified = UnverifiedLink::parse(request.target)?.verify(
-        &config.link_keys,
-        request.now,
-        Some(request.client),
-    )?;
+    let verified = verify(&UnverifiedLink::parse(request.target)?, request, config)?;
     let [referer, site, mode, dest] = [
         "referer",
         "sec-fetch-site",
@@ -56,6 +52,19 @@ pub fn permit(request: &LinkRequest<'_>, config: &Config) -> Result<PermittedLin
             dest: dest.as_deref(),
         },
     )
+}
+
+/// The client's address is looked up only for a link that names one: a bad MAC is refused without it.
+fn verify<'a>(
+    link: &UnverifiedLink<'a>,
+    request: &LinkRequest<'_>,
+    config: &Config,
+) -> Result<VerifiedLink<'a>, LinkError> {
+    let at = |client| link.clone().verify(&config.link_keys, request.now, client);
+    match at(None) {
+        Err(LinkError::IpMismatch) => at((request.client)()),
+        verdict => verdict,
+    }
 }
 
 /// What comes after the checks: limit, revocations, bucket, answer.
@@ -126,7 +135,7 @@ pub enum ServeError {
 }
 
 /// The refusal's answer; what the operator must know is logged here, once.
-pub fn refuse(error: &ServeError, head: bool, config: &Config) -> Response {
+pub fn refuse(error: &ServeError, head: bool) -> Response {
     let mut context = Context {
         head,
         ..Context::default()
@@ -148,5 +157,8 @@ pub fn refuse(error: &ServeError, head: bool, config: &Config) -> Response {
             problem::STORE_UNAVAILABLE
         }
     };
-    respond::link_problem(problem, &context, config)
+    if context.allow.is_none() && context.shield.is_none() {
+        return respond::refusal(problem, head);
+    }
+    respond::problem(problem, &context)
 }
