@@ -3,13 +3,25 @@
 
 use shared::object_key::ObjectKey;
 use shared::range::{self, Bytes, Conditions};
+use wasm_bindgen::{JsCast, JsValue};
 use worker::{Bucket, Conditional, Range, ResponseBody};
 
+use crate::js;
 use crate::limits::AdmittedLink;
 use crate::serve::ServeError;
 
 /// Name of the binding.
 pub const BINDING: &str = "IMAGES";
+
+/// The bucket's binding, whose presence was checked with the configuration.
+///
+/// # Errors
+/// [`ServeError::Store`].
+pub fn of(env: &worker::Env) -> Result<Bucket, ServeError> {
+    js_sys::Reflect::get(env, &JsValue::from_str(BINDING))
+        .map(JsCast::unchecked_into)
+        .map_err(|error| ServeError::Store(js::describe(&error)))
+}
 
 /// What is asked of the object.
 #[derive(Debug, Default)]
@@ -92,21 +104,14 @@ async fn read(
     wanted: &Wanted,
 ) -> Result<Option<Found>, ServeError> {
     if wanted.is_plain() && !wanted.head {
-        let object = bucket.get(key.as_str()).execute().await.map_err(store)?;
-        return object
-            .map(|object| {
-                let body = object
-                    .body()
-                    .map_or(Ok(ResponseBody::Empty), |body| body.response_body());
-                let (etag, size) = (object.http_etag(), object.size());
-                Ok(Found {
-                    etag,
-                    size,
-                    bytes: Bytes::Whole,
-                    body: body.map_err(store)?,
-                })
-            })
-            .transpose();
+        let object = js::whole_object(bucket.as_ref(), key.as_str()).await;
+        let object = object.map_err(|error| ServeError::Store(js::describe(&error)))?;
+        return Ok(object.map(|object| Found {
+            etag: object.etag(),
+            size: size_of(object.size()),
+            bytes: Bytes::Whole,
+            body: ResponseBody::Stream(object.body()),
+        }));
     }
     let Some(object) = bucket.head(key.as_str()).await.map_err(store)? else {
         return Ok(None);
@@ -162,6 +167,16 @@ async fn read(
             )),
         },
     }
+}
+
+/// A size as JavaScript counts it; objects are far smaller than 2^53 bytes.
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "sizes are whole and not negative"
+)]
+fn size_of(number: f64) -> u64 {
+    number as u64
 }
 
 fn store(error: worker::Error) -> ServeError {

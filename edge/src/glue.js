@@ -8,6 +8,27 @@ export function header_lines(headers) {
   return lines;
 }
 
+const LINK_HEADERS = [
+  "referer", "sec-fetch-site", "sec-fetch-mode", "sec-fetch-dest", "if-none-match", "if-range", "range",
+];
+
+/** The headers that a link's path reads, as lines, and the one in which the front tells the client's address. */
+export function link_headers(request, address) {
+  const { headers } = request;
+  let lines = "";
+  for (const name of address ? [address, ...LINK_HEADERS] : LINK_HEADERS) {
+    const value = headers.get(name);
+    if (value !== null) lines += `${name}\n${value}\n`;
+  }
+  return lines;
+}
+
+/** A whole object of the bucket; undefined when there is none. */
+export async function get_object(bucket, key) {
+  const object = await bucket.get(key);
+  return object ? { etag: object.httpEtag, size: object.size, body: object.body } : undefined;
+}
+
 function pairs(lines) {
   const parts = lines.split("\n");
   const list = [];

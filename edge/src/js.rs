@@ -8,6 +8,8 @@ use wasm_bindgen_futures::JsFuture;
 extern "C" {
     fn header_lines(headers: &web_sys::Headers) -> String;
     fn respond(status: u16, lines: &str, body: &JsValue) -> web_sys::Response;
+    fn link_headers(request: &web_sys::Request, address: &str) -> String;
+    fn get_object(bucket: &JsValue, key: &str) -> js_sys::Promise;
     fn add_template(status: u16, lines: &str, body: &JsValue) -> u32;
     fn from_template(number: u32) -> web_sys::Response;
     fn take_body(
@@ -28,6 +30,18 @@ extern "C" {
 
     #[wasm_bindgen(js_namespace = console, js_name = error)]
     fn console_error(text: &str);
+
+    /// A whole object, read by `get_object`.
+    pub type WholeObject;
+    /// Its strong tag, quotes included.
+    #[wasm_bindgen(method, getter)]
+    pub fn etag(this: &WholeObject) -> String;
+    /// Its size in bytes.
+    #[wasm_bindgen(method, getter)]
+    pub fn size(this: &WholeObject) -> f64;
+    /// Its bytes.
+    #[wasm_bindgen(method, getter)]
+    pub fn body(this: &WholeObject) -> web_sys::ReadableStream;
 
     /// A request's body, taken by `take_body`.
     pub type TakenBody;
@@ -74,6 +88,20 @@ impl Template {
 /// All headers of a request as lines; read with [`header_pairs`].
 pub fn all_headers(request: &web_sys::Request) -> String {
     header_lines(&request.headers())
+}
+
+/// The headers that a link's path reads, and the one named `address`; read with [`header_pairs`].
+pub fn headers_of_link(request: &web_sys::Request, address: &str) -> String {
+    link_headers(request, address)
+}
+
+/// Reads a whole object; `None` when there is none.
+///
+/// # Errors
+/// What the bucket throws.
+pub async fn whole_object(bucket: &JsValue, key: &str) -> Result<Option<WholeObject>, JsValue> {
+    let object = JsFuture::from(get_object(bucket, key)).await?;
+    Ok((!object.is_undefined()).then(|| object.unchecked_into()))
 }
 
 /// Names (lower case) and values of header lines.

@@ -23,7 +23,7 @@ use shared::problem::{self, Problem};
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::future_to_promise;
 use web_sys::Request;
-use worker::{Bucket, Env};
+use worker::Env;
 
 use config::{Config, ConfigError};
 use limits::Limiters;
@@ -59,20 +59,13 @@ pub fn fetch(request: Request, env: Env) -> JsValue {
     }
 }
 
-/// The client's address; one that the front did not tell closes the door, and is told to the operator.
-fn client_address(request: &Request, config: &Config) -> Option<IpAddr> {
-    let address = config.client.address(|name| header(request, name));
-    if address.is_none() {
-        js::log_error(
-            "edge: a request without a client address; is CLIENT_IP_HEADER the one the front sets?",
-        );
-    }
-    address
-}
+const NO_ADDRESS: &str =
+    "edge: a request without a client address; is CLIENT_IP_HEADER the one the front sets?";
 
 /// A request on the API's host.
 fn call(request: Request, env: Env, config: Rc<Config>, method: String, target: String) -> JsValue {
-    let Some(client) = client_address(&request, &config) else {
+    let Some(client) = config.client.address(|name| header(&request, name)) else {
+        js::log_error(NO_ADDRESS);
         return closed(problem::MISCONFIGURED, &method);
     };
     future_to_promise(async move {
@@ -111,7 +104,16 @@ fn link(request: Request, env: Env, config: &Rc<Config>, method: &str, target: &
     let (now, revoked, hooked) = test_hooks::facts(&request, now, target);
     #[cfg(feature = "test-hooks")]
     let target = hooked.target.as_str();
-    let header = |name: &str| header(&request, name);
+    // One crossing for all of them, and none before the MAC holds.
+    let lines = OnceCell::new();
+    let header = |name: &str| {
+        let lines = lines.get_or_init(|| {
+            js::headers_of_link(&request, config.client.header_name().unwrap_or(""))
+        });
+        js::header_pairs(lines)
+            .find(|(other, _)| *other == name)
+            .map(|(_, value)| value.to_owned())
+    };
     let client = || config.client.address(header);
     let facts = LinkRequest {
         method,
@@ -127,13 +129,14 @@ fn link(request: Request, env: Env, config: &Rc<Config>, method: &str, target: &
         }
     };
     let wanted = serve::wanted(&facts);
-    let Some(client) = client_address(&request, config) else {
+    let Some(client) = client() else {
+        js::log_error(NO_ADDRESS);
         return closed(problem::MISCONFIGURED, method);
     };
     let config = Rc::clone(config);
     future_to_promise(async move {
         let head = wanted.head;
-        let bucket = env.get_binding::<Bucket>(bucket::BINDING);
+        let bucket = bucket::of(&env);
         let result = match &bucket {
             Ok(bucket) => {
                 let limiters = Limiters(config.limits.then_some(&env));
@@ -147,7 +150,7 @@ fn link(request: Request, env: Env, config: &Rc<Config>, method: &str, target: &
                 };
                 serve::open(permitted, &opening, &config).await
             }
-            Err(error) => Err(ServeError::Store(error.to_string())),
+            Err(error) => Err(error.clone()),
         };
         Ok(result
             .unwrap_or_else(|error| serve::refuse(&error, head))
