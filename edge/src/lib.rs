@@ -16,7 +16,6 @@ mod serve;
 mod test_hooks;
 
 use std::cell::OnceCell;
-use std::net::IpAddr;
 use std::rc::Rc;
 
 use shared::problem::{self, Problem};
