@@ -2,9 +2,10 @@
 
 use std::net::IpAddr;
 
+use actix_web::body::SizedStream;
 use actix_web::http::{Method, StatusCode, header};
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, web};
-use futures_util::StreamExt;
+use futures_util::{StreamExt, stream};
 use shared::image_headers::{self, ALWAYS};
 use shared::link::{LinkError, PermittedLink, UnverifiedLink, check_method};
 use shared::problem;
@@ -137,7 +138,9 @@ async fn object(
     };
     response.content_type(info.content_type());
     if is_head {
-        return Ok(response.no_chunking(info.size).finish());
+        // A body of the true length that is never polled: an empty one would answer `Content-Length: 0`.
+        let unsent = stream::empty::<Result<web::Bytes, ApiError>>();
+        return Ok(response.body(SizedStream::new(info.size, unsent)));
     }
     let object = app.store.get(&info.key, range).await?;
     let length = object.span.1;
