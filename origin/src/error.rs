@@ -9,6 +9,7 @@ use crate::quota::Refusal;
 use crate::schedule::JobError;
 use crate::state::StateError;
 use crate::storage::StoreError;
+use crate::upload::UploadError;
 
 /// An answer that is not what was asked for.
 #[derive(Debug)]
@@ -44,6 +45,8 @@ pub enum ApiError {
     Store(StoreError),
     /// The engine failed.
     Infer(InferError),
+    /// The upload breaks a rule.
+    Upload(UploadError),
     /// A defect: the text goes to the log.
     Internal(String),
 }
@@ -107,6 +110,7 @@ impl ApiError {
                 "generation_failed",
                 "The picture could not be made; nothing was charged.",
             ),
+            Self::Upload(error) => own(error.status(), error.code(), error.title()),
             Self::Internal(_) => own(500, "internal", "Something went wrong here; it was logged."),
         }
     }
@@ -128,6 +132,7 @@ impl ApiError {
         match self {
             Self::Invalid(text) => Some(text.clone()),
             Self::Infer(error @ InferError::BadSpec { .. }) => Some(error.to_string()),
+            Self::Upload(error) => Some(error.to_string()),
             Self::Scope(scope) => Some(format!("scope {scope} is needed")),
             Self::Limited(refusal) => Some(format!("limit {}", refusal.policy)),
             Self::StorageQuota { limit, used } => Some(format!("{used} of {limit} bytes are used")),
@@ -146,6 +151,9 @@ impl ApiError {
                 if !error.is_callers_fault() && !matches!(error, InferError::Cancelled) =>
             {
                 tracing::error!(code = error.code(), %error, "generation failed");
+            }
+            Self::Upload(UploadError::Internal(error)) => {
+                tracing::error!(%error, "an upload failed")
             }
             Self::Internal(error) => tracing::error!(%error, "defect"),
             _ => {}
@@ -174,7 +182,10 @@ impl ApiError {
                     answer.insert_header((name, value));
                 }
             }
-            Self::Busy(seconds) => {
+            Self::Busy(seconds)
+            | Self::Upload(UploadError::Busy {
+                retry_after: seconds,
+            }) => {
                 answer.insert_header((header::RETRY_AFTER, seconds.to_string()));
             }
             Self::State(_) | Self::Store(_) => {

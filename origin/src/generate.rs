@@ -15,6 +15,7 @@ use crate::quota::Charge;
 use crate::startup::App;
 
 pub use request::{GenerateBody, read_json};
+pub(crate) use stages::{store_objects, uuid_v7};
 
 /// How long results are kept: 30 days, in seconds.
 pub const KEEP_RESULTS_SECONDS: u64 = 30 * 24 * 3600;

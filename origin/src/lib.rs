@@ -26,3 +26,4 @@ pub mod state;
 pub mod storage;
 pub mod studio;
 pub mod telemetry;
+pub mod upload;

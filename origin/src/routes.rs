@@ -7,7 +7,7 @@ use shared::problem;
 
 use crate::auth::{signin, token_endpoint};
 use crate::error::answer;
-use crate::{deliver, generate, images, operator, studio};
+use crate::{deliver, generate, images, operator, studio, upload};
 
 /// Largest JSON body in bytes: a prompt of 2,000 characters in escapes, twice.
 const MAX_JSON: usize = 64 * 1024;
@@ -38,6 +38,7 @@ pub fn public(config: &mut ServiceConfig) {
                 .route(post().to(images::keep))
                 .route(delete().to(images::unkeep)),
         )
+        .service(at("/api/upload", "POST").route(post().to(upload::upload)))
         .service(at("/api/usage", "GET").route(get().to(images::usage)))
         .configure(studio::routes)
         .default_service(web::to(nothing));

@@ -24,6 +24,7 @@ use crate::state::State;
 use crate::storage::{Store, StoreError};
 use crate::studio::Studio;
 use crate::telemetry::{Metrics, PromptHasher};
+use crate::upload::Uploads;
 use crate::{images, middleware, routes};
 
 /// Everything a handler may use. Cheap to clone.
@@ -47,6 +48,8 @@ pub struct App {
     pub engine: Arc<Engine>,
     /// Whose turn it is.
     pub queue: Queue,
+    /// Images that strangers send.
+    pub uploads: Uploads,
     /// Links.
     pub publisher: Publisher,
     /// Who may embed pictures.
@@ -186,6 +189,7 @@ impl App {
             resource_policy: referers.resource_policy(images_url.split("://").nth(1).unwrap_or("")),
             referers: Arc::new(referers),
             limits: Limits::new(&settings.limits)?,
+            uploads: Uploads::new(settings.uploads.clone())?,
             sessions: Sessions::new(settings.auth.session_hours * 3600),
             edge_keys: edge_keys.filter(|_| settings.edge.require).map(Arc::new),
             nonces: Nonces::default(),

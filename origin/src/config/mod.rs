@@ -40,6 +40,8 @@ pub struct Settings {
     pub infer: crate::infer::Settings,
     /// The queue in front of the engine.
     pub queue: crate::schedule::Settings,
+    /// Reference images that users send.
+    pub uploads: crate::upload::UploadSettings,
     /// Logs.
     pub telemetry: TelemetrySettings,
 }
@@ -61,6 +63,7 @@ impl Settings {
         if self.queue.longest_wait_seconds == 0 {
             return Err("queue.longest_wait_seconds is 0".into());
         }
+        self.uploads.validate()?;
         self.telemetry.validate()?;
         self.storage.validate().map_err(|error| error.to_string())?;
         if !self.limits.enabled && !self.server.bind.ip().is_loopback() {

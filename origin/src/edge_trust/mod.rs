@@ -19,7 +19,7 @@ use crate::error::ApiError;
 use crate::secret::Secret;
 use crate::startup::App;
 
-pub use body::SignedBody;
+pub use body::{SignedBody, is_signed};
 pub use nonces::Nonces;
 
 /// The section `edge`.

@@ -177,25 +177,12 @@ async fn store(
             expires: Some(now + KEEP_RESULTS_SECONDS),
         });
     }
-    // Reserved and settled in one task, even if the client leaves: a dropped request must not leave rows pending.
-    let app_owned = app.clone();
-    let task_rows = rows.clone();
     let objects: Vec<Bytes> = encoded
         .pictures
         .into_iter()
         .map(|(_, bytes)| bytes)
         .collect();
-    let limit = app.limits.storage_limit();
-    let task = async move {
-        app_owned
-            .state
-            .reserve_images(task_rows.clone(), limit)
-            .await?;
-        write_objects(&app_owned, &task_rows, objects).await
-    };
-    tokio::spawn(task)
-        .await
-        .map_err(|error| ApiError::Internal(error.to_string()))??;
+    store_objects(app, rows.clone(), objects).await?;
     let job = JobAnswer {
         id: uuid_v7(millis),
         status: "done",
@@ -204,6 +191,24 @@ async fn store(
         cost_units: job.spec.cost_milliunits() as f64 / 1000.0,
     };
     Ok(StoredImages { rows, job })
+}
+
+/// Reserves the rows, writes their objects and settles the rows, all in one task that goes on even if the client leaves:
+/// a dropped request must not leave rows pending.
+pub(crate) async fn store_objects(
+    app: &App,
+    rows: Vec<ImageRow>,
+    objects: Vec<Bytes>,
+) -> Result<(), ApiError> {
+    let app = app.clone();
+    let task = async move {
+        let limit = app.limits.storage_limit();
+        app.state.reserve_images(rows.clone(), limit).await?;
+        write_objects(&app, &rows, objects).await
+    };
+    tokio::spawn(task)
+        .await
+        .map_err(|error| ApiError::Internal(error.to_string()))?
 }
 
 async fn write_objects(app: &App, rows: &[ImageRow], objects: Vec<Bytes>) -> Result<(), ApiError> {

@@ -55,6 +55,7 @@ struct Tables {
     jobs: HashMap<Box<str>, u32>,
     penalties: HashMap<IpAddr, Penalty>,
     reads: HashMap<Box<str>, u64>,
+    uploads: HashMap<Box<str>, u64>,
     links: HashMap<IpAddr, u64>,
     token_endpoint: HashMap<IpAddr, u64>,
     decisions: u32,
@@ -66,6 +67,7 @@ struct Rates {
     wide: Rate,
     token: Rate,
     reads: Rate,
+    uploads: Rate,
     links: Rate,
     token_endpoint: Rate,
 }
@@ -116,6 +118,7 @@ impl Limits {
             wide: rate(wide)?,
             token: rate(settings.token)?,
             reads: rate(settings.reads)?,
+            uploads: rate(settings.uploads)?,
             links: rate(settings.links)?,
             token_endpoint: rate(settings.token_endpoint)?,
         };
@@ -290,6 +293,21 @@ impl Limits {
         self.simple(|tables| &mut tables.reads, user.into(), rate, "reads", now)
     }
 
+    /// Counts an upload.
+    ///
+    /// # Errors
+    /// The policy `uploads`.
+    pub fn upload(&self, user: &str, now: u64) -> Result<(), Refusal> {
+        let rate = self.rates.uploads;
+        self.simple(
+            |tables| &mut tables.uploads,
+            user.into(),
+            rate,
+            "uploads",
+            now,
+        )
+    }
+
     /// Counts an opened link.
     ///
     /// # Errors
@@ -404,6 +422,11 @@ impl Limits {
                 self.rates.reads,
                 tables.reads.get(charge.user).copied(),
             ),
+            rate(
+                "uploads",
+                self.rates.uploads,
+                tables.uploads.get(charge.user).copied(),
+            ),
         ]
     }
 }
@@ -443,6 +466,7 @@ impl Tables {
         self.wide.retain(|_, tat| *tat > now);
         self.tokens.retain(|_, tat| *tat > now);
         self.reads.retain(|_, tat| *tat > now);
+        self.uploads.retain(|_, tat| *tat > now);
         self.links.retain(|_, tat| *tat > now);
         self.token_endpoint.retain(|_, tat| *tat > now);
         self.hours.retain(|_, times| {

@@ -41,6 +41,8 @@ pub struct LimitSettings {
     pub penalty_seconds: u64,
     /// Policy `reads`: job and list reads of one user.
     pub reads: RateSettings,
+    /// Policy `uploads`: uploads of one user.
+    pub uploads: RateSettings,
     /// Policy `links`: links opened from one address, at the origin's own images listener.
     pub links: RateSettings,
     /// Policy `token-endpoint`: token requests from one address.
@@ -60,6 +62,7 @@ impl Default for LimitSettings {
             penalty_arrivals: 30,
             penalty_seconds: 600,
             reads: rate(300, 60),
+            uploads: rate(20, 5),
             links: rate(600, 100),
             token_endpoint: rate(10, 9),
         }
@@ -74,6 +77,7 @@ impl LimitSettings {
             ("address", self.address),
             ("token", self.token),
             ("reads", self.reads),
+            ("uploads", self.uploads),
             ("links", self.links),
             ("token_endpoint", self.token_endpoint),
         ] {

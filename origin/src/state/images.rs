@@ -181,7 +181,8 @@ impl State {
         .await
     }
 
-    /// A page of a user's pictures, newest first, older than `before` (an id), and whether there are more.
+    /// A page of a user's pictures, newest first, older than `before` (an id), and whether there are more. Uploads are
+    /// not listed.
     ///
     /// # Errors
     /// The state's own.
@@ -194,7 +195,7 @@ impl State {
         let (user, before) = (user.to_owned(), before.unwrap_or("~").to_owned());
         self.transact(move |tx| {
             let mut statement = tx.prepare(&format!(
-                "SELECT {COLUMNS} FROM images WHERE user_id = ?1 AND id < ?2 AND stored = 1 ORDER BY id DESC LIMIT ?3"
+                "SELECT {COLUMNS} FROM images WHERE user_id = ?1 AND id < ?2 AND stored = 1 AND key NOT LIKE 'uploads/%' ORDER BY id DESC LIMIT ?3"
             ))?;
             let one_more = i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1);
             let mut rows: Vec<ImageRow> =

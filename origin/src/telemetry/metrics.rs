@@ -45,7 +45,7 @@ const SECONDS: [f64; 12] = [
 /// Values of closed label sets.
 const OUTCOMES: [&str; 4] = ["done", "failed", "cancelled", "refused"];
 const STAGES: [&str; 5] = ["text", "denoise", "decode", "encode", "store"];
-const POLICIES: [&str; 9] = [
+const POLICIES: [&str; 10] = [
     "address",
     "token",
     "user-hour",
@@ -53,6 +53,7 @@ const POLICIES: [&str; 9] = [
     "storage",
     "penalty-box",
     "reads",
+    "uploads",
     "links",
     "token-endpoint",
 ];

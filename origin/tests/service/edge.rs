@@ -226,6 +226,16 @@ fn a_body_that_was_changed_on_the_way_is_refused() {
         .replace_body(wish.replace("60", "61"));
     assert_eq!(changed.send().problem(), (403, "edge_only".into()));
     assert_eq!(link.send(&service).status, 200);
+    let file = crate::uploads::picture(8, 8, image::ImageFormat::Png);
+    let upload = Forwarded {
+        body: &file,
+        media: "image/png",
+        ..Forwarded::new("POST", "/api/upload", Some(&token))
+    };
+    let other = crate::uploads::picture(8, 9, image::ImageFormat::Png);
+    let changed = upload.request(&service).replace_body(other);
+    assert_eq!(changed.send().problem(), (403, "edge_only".into()));
+    assert_eq!(upload.send(&service).status, 200);
 }
 
 #[test]

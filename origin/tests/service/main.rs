@@ -20,3 +20,4 @@ mod limits;
 mod links;
 mod main_job;
 mod operator;
+mod uploads;

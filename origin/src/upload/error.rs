@@ -1,0 +1,136 @@
+//! Why an upload is refused: one code for each rule, so that a client can tell its user.
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// A refused or failed upload. The text holds nothing of the file's content.
+#[derive(Debug, Clone, PartialEq, Eq, Error, Serialize, Deserialize)]
+pub enum UploadError {
+    /// More bytes than allowed.
+    #[error("an upload has at most {limit} bytes")]
+    TooLarge {
+        /// The limit in bytes.
+        limit: u64,
+    },
+    /// The sender took too long.
+    #[error("the upload took longer than {seconds} s")]
+    TooSlow {
+        /// The limit in seconds.
+        seconds: u64,
+    },
+    /// The sender went away or broke the transfer.
+    #[error("the upload broke off")]
+    BrokenOff,
+    /// Not the body that the edge signed.
+    #[error("the body is not the one that the edge signed")]
+    NotSigned,
+    /// No bytes at all.
+    #[error("the upload is empty")]
+    Empty,
+    /// A multipart body that is malformed or does not hold exactly one file.
+    #[error("a multipart upload holds one file part and nothing else")]
+    Multipart,
+    /// SVG and other XML: markup that can run scripts and fetch addresses.
+    #[error("SVG and other markup is not accepted")]
+    Svg,
+    /// Nothing that starts like PNG, JPEG, WebP or GIF.
+    #[error("only PNG, JPEG, WebP and GIF are accepted")]
+    Type,
+    /// The header is cut short or contradicts itself.
+    #[error("the image's header is damaged")]
+    Header,
+    /// More pixels than allowed, or a side longer than any format needs.
+    #[error("an image has at most {limit} pixels")]
+    TooManyPixels {
+        /// The limit.
+        limit: u64,
+    },
+    /// One side is many times longer than the other.
+    #[error("one side is more than {limit} times the other")]
+    Ratio {
+        /// The limit.
+        limit: u32,
+    },
+    /// The decoder found a fault.
+    #[error("the image is damaged")]
+    Damaged,
+    /// Decoding wanted more memory than an image of this size needs.
+    #[error("the image needs too much memory")]
+    Memory,
+    /// Decoding took too long.
+    #[error("the image takes too long to decode")]
+    Timeout,
+    /// No room for another upload now.
+    #[error("too many uploads at once")]
+    Busy {
+        /// When to try again, in seconds.
+        retry_after: u64,
+    },
+    /// Our own fault: logged with its cause, shown without it.
+    #[error("the upload could not be processed")]
+    Internal(String),
+}
+
+impl UploadError {
+    /// The stable code.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::TooLarge { .. } => "body_too_large",
+            Self::TooSlow { .. } => "body_too_slow",
+            Self::BrokenOff => "body_incomplete",
+            Self::NotSigned => "edge_only",
+            Self::Empty => "empty_upload",
+            Self::Multipart => "malformed_multipart",
+            Self::Svg => "svg_refused",
+            Self::Type => "unsupported_image_type",
+            Self::Header => "malformed_image_header",
+            Self::TooManyPixels { .. } => "too_many_pixels",
+            Self::Ratio { .. } => "extreme_aspect_ratio",
+            Self::Damaged => "damaged_image",
+            Self::Memory => "image_needs_too_much_memory",
+            Self::Timeout => "image_takes_too_long",
+            Self::Busy { .. } => "uploads_busy",
+            Self::Internal(_) => "internal_error",
+        }
+    }
+
+    /// One sentence for people.
+    pub fn title(&self) -> &'static str {
+        match self {
+            Self::TooLarge { .. } => "The file is too large.",
+            Self::TooSlow { .. } => "The file took too long to arrive.",
+            Self::BrokenOff => "The file did not arrive whole.",
+            Self::NotSigned => "This origin answers only to its edge.",
+            Self::Empty => "There is no file.",
+            Self::Multipart => "The multipart body does not hold exactly one file.",
+            Self::Svg => "SVG and other markup is not accepted.",
+            Self::Type => "Only PNG, JPEG, WebP and GIF are accepted.",
+            Self::Header | Self::Damaged => "The image is damaged.",
+            Self::TooManyPixels { .. } => "The image has too many pixels.",
+            Self::Ratio { .. } => "The image is too long and thin.",
+            Self::Memory => "The image needs too much memory.",
+            Self::Timeout => "The image takes too long to decode.",
+            Self::Busy { .. } => "Too many uploads at once.",
+            Self::Internal(_) => "Something went wrong here; it was logged.",
+        }
+    }
+
+    /// The HTTP status that goes with the code.
+    pub fn status(&self) -> u16 {
+        match self {
+            Self::TooLarge { .. } => 413,
+            Self::TooSlow { .. } => 408,
+            Self::NotSigned => 403,
+            Self::BrokenOff | Self::Empty | Self::Multipart => 400,
+            Self::Svg | Self::Type => 415,
+            Self::Header
+            | Self::TooManyPixels { .. }
+            | Self::Ratio { .. }
+            | Self::Damaged
+            | Self::Memory
+            | Self::Timeout => 422,
+            Self::Busy { .. } => 503,
+            Self::Internal(_) => 500,
+        }
+    }
+}

@@ -1,0 +1,30 @@
+//! Uploads that cannot hurt: whatever is sent is decoded behind walls and drawn anew.
+//!
+//! [`receive`] takes the file off the wire; [`Uploads::sanitise`] refuses what its header rules
+//! out, gives the rest a share of one memory budget and a process of its own; [`sanitise`] is the
+//! path inside that process.
+
+mod colour;
+mod decode;
+mod error;
+mod handler;
+mod pixels;
+mod png;
+mod pool;
+mod receive;
+mod sanitise;
+mod scale;
+mod settings;
+mod sniff;
+mod turn;
+#[cfg(target_os = "linux")]
+mod wall;
+pub mod worker;
+
+pub use error::UploadError;
+pub use handler::upload;
+pub use pool::Uploads;
+pub use receive::receive;
+pub use sanitise::{SanitisedImage, sanitise};
+pub use settings::{Isolation, Limits, UploadSettings};
+pub use sniff::Admitted;
