@@ -3,6 +3,7 @@
 //! Each stage is one call, and takes what only the stage before can make. Whatever returns early before the accelerator
 //! works gives back what was reserved, by dropping it; after that only a failure of ours does.
 
+mod reference;
 mod request;
 mod stages;
 
@@ -38,7 +39,7 @@ pub async fn generate(
         let used = owner.stored_bytes;
         return Err(ApiError::StorageQuota { limit, used });
     }
-    let job = request::read(&request, &body, &app)?;
+    let job = request::read(&request, &body, &app, &caller.user_id).await?;
     let charge = Charge {
         address: address.0,
         token: &caller.jti,

@@ -4,6 +4,7 @@ use actix_web::{HttpMessage, HttpRequest};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use super::reference::{Asked, Reference};
 use crate::error::ApiError;
 use crate::infer::{Format, ImageSpec};
 use crate::startup::App;
@@ -31,15 +32,37 @@ pub struct GenerateBody {
     model: Option<String>,
     #[serde(default)]
     format: Option<String>,
+    #[serde(default)]
+    init_image: Option<String>,
+    #[serde(default)]
+    strength: Option<f32>,
+    #[serde(default)]
+    mask: Option<String>,
 }
 
 /// A request that the model can carry out.
 #[derive(Debug)]
 pub struct JobSpec {
-    /// What to make.
+    /// What to make; the picture to start from is read later.
     pub spec: ImageSpec,
+    /// What to start from.
+    pub reference: Option<Reference>,
     /// How to encode it.
     pub format: Format,
+}
+
+impl JobSpec {
+    /// See [`ImageSpec::cost_milliunits`]; a picture to start from saves steps.
+    pub fn cost_milliunits(&self) -> u64 {
+        match &self.reference {
+            None => self.spec.cost_milliunits(),
+            Some(reference) => {
+                let steps = reference.steps_run(self.spec.steps);
+                let spec = self.spec.clone();
+                ImageSpec { steps, ..spec }.cost_milliunits()
+            }
+        }
+    }
 }
 
 /// Largest seed: JavaScript clients can write no larger number exactly.
@@ -72,8 +95,13 @@ pub fn read_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
 /// Validates every field against the model.
 ///
 /// # Errors
-/// `invalid_request` naming the field, `unknown_model`.
-pub(super) fn read(request: &HttpRequest, body: &[u8], app: &App) -> Result<JobSpec, ApiError> {
+/// `invalid_request` naming the field, `unknown_model`, `not_found` for uploads.
+pub(super) async fn read(
+    request: &HttpRequest,
+    body: &[u8],
+    app: &App,
+    user: &str,
+) -> Result<JobSpec, ApiError> {
     let is_json = request
         .content_type()
         .eq_ignore_ascii_case("application/json");
@@ -112,7 +140,17 @@ pub(super) fn read(request: &HttpRequest, body: &[u8], app: &App) -> Result<JobS
         ..base
     };
     model.validate(&spec)?;
-    Ok(JobSpec { spec, format })
+    let asked = Asked {
+        init_image: body.init_image,
+        mask: body.mask,
+        strength: body.strength,
+    };
+    let reference = asked.find(app, user, &model, &spec).await?;
+    Ok(JobSpec {
+        spec,
+        reference,
+        format,
+    })
 }
 
 #[cfg(test)]

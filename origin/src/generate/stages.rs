@@ -94,8 +94,12 @@ async fn run(
     job: &JobSpec,
     reservation: &mut Reservation,
 ) -> Result<Done, ApiError> {
+    let mut image = job.spec.clone();
+    if let Some(reference) = &job.reference {
+        image.init = Some(reference.load(app, &image).await?);
+    }
     let wanted = Wanted {
-        image: job.spec.clone(),
+        image,
         deadline: None,
     };
     let outcome = match app.queue.submit(wanted, user, WEIGHT) {
@@ -188,7 +192,7 @@ async fn store(
         status: "done",
         queue_ms: encoded.queue_ms,
         run_ms: encoded.run_ms,
-        cost_units: job.spec.cost_milliunits() as f64 / 1000.0,
+        cost_units: job.cost_milliunits() as f64 / 1000.0,
     };
     Ok(StoredImages { rows, job })
 }

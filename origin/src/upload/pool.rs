@@ -67,7 +67,7 @@ impl Uploads {
         }
     }
 
-    async fn admit(
+    pub(super) async fn admit(
         &self,
         memory: u64,
     ) -> Result<(OwnedSemaphorePermit, OwnedSemaphorePermit), UploadError> {

@@ -22,7 +22,20 @@ pub fn fit(pixels: Pixels, max_side: u32) -> Result<Pixels, UploadError> {
         shrink(pixels.width, max_side, long),
         shrink(pixels.height, max_side, long),
     );
-    resize(pixels, width, height).map_err(|error| UploadError::Internal(error.to_string()))
+    resize(pixels, width, height, ResizeOptions::new())
+        .map_err(|error| UploadError::Internal(error.to_string()))
+}
+
+/// Scales a picture to this very size, up or down; what does not fit the shape is cut off evenly on both sides.
+///
+/// # Errors
+/// As [`fit`].
+pub fn cover(pixels: Pixels, width: u32, height: u32) -> Result<Pixels, UploadError> {
+    if (pixels.width, pixels.height) == (width, height) {
+        return Ok(pixels);
+    }
+    let options = ResizeOptions::new().fit_into_destination(Some((0.5, 0.5)));
+    resize(pixels, width, height, options).map_err(|error| UploadError::Internal(error.to_string()))
 }
 
 /// `side × max / long`, rounded, at least 1.
@@ -35,6 +48,7 @@ fn resize(
     pixels: Pixels,
     width: u32,
     height: u32,
+    options: ResizeOptions,
 ) -> Result<Pixels, Box<dyn std::error::Error + Send + Sync>> {
     let kind = match pixels.layout {
         Layout::Gray => PixelType::U8,
@@ -49,7 +63,7 @@ fn resize(
         // Here and not by the scaler, which would copy the whole source.
         alpha.multiply_alpha_inplace(&mut source)?;
     }
-    let options = ResizeOptions::new()
+    let options = options
         .resize_alg(ResizeAlg::Convolution(FilterType::Lanczos3))
         .use_alpha(false);
     Resizer::new().resize(&source, &mut target, &options)?;

@@ -20,4 +20,5 @@ mod limits;
 mod links;
 mod main_job;
 mod operator;
+mod references;
 mod uploads;

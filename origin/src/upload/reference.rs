@@ -1,0 +1,193 @@
+//! Uploads as a generation takes them: in the size of the job, without opacity, or as a mask.
+//!
+//! What is read here came out of our own encoder, so no process stands between; it still takes its share of the one
+//! memory budget and its turn, since a stored picture of 16 megapixels is large however harmless it is.
+
+use bytes::Bytes;
+
+use super::pixels::{Layout, Pixels};
+use super::sniff::Admitted;
+use super::{UploadError, Uploads, decode, scale};
+
+/// The size a picture is wanted in, in pixels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wanted {
+    /// Pixels in a row.
+    pub width: u32,
+    /// Rows.
+    pub height: u32,
+}
+
+impl Uploads {
+    /// An upload as red, green and blue in the size wanted, `3 × width × height` bytes. What does not fit its shape is
+    /// cut off evenly on both sides; what is transparent lies on white.
+    ///
+    /// # Errors
+    /// [`UploadError::Busy`], or [`UploadError::Internal`] when it is no picture of ours.
+    pub async fn to_rgb(&self, png: Bytes, wanted: Wanted) -> Result<Vec<u8>, UploadError> {
+        self.turned_into(png, move |pixels| Ok(over_white(cover(pixels, wanted)?)))
+            .await
+    }
+
+    /// An upload as a mask in the size wanted, one byte a pixel, 255 where it is painted anew. Where a mask has any
+    /// transparency, its transparent parts are meant, as in the OpenAI API; else its white parts.
+    ///
+    /// # Errors
+    /// As [`Uploads::to_rgb`].
+    pub async fn to_mask(&self, png: Bytes, wanted: Wanted) -> Result<Vec<u8>, UploadError> {
+        self.turned_into(png, move |pixels| {
+            let gray = Pixels {
+                data: levels(&pixels),
+                layout: Layout::Gray,
+                ..pixels
+            };
+            Ok(cover(gray, wanted)?.data)
+        })
+        .await
+    }
+
+    async fn turned_into(
+        &self,
+        png: Bytes,
+        turn: impl FnOnce(Pixels) -> Result<Vec<u8>, UploadError> + Send + 'static,
+    ) -> Result<Vec<u8>, UploadError> {
+        let limits = self.settings().image;
+        // The limits of today may be narrower than those that this picture once met.
+        let ours = |error: UploadError| UploadError::Internal(format!("a stored upload: {error}"));
+        let image = Admitted::read(
+            &png,
+            &super::Limits {
+                max_bytes: u64::MAX,
+                ..limits
+            },
+        )
+        .map_err(ours)?;
+        let _share = self.admit(image.memory()).await?;
+        let work = tokio::task::spawn_blocking(move || {
+            let decoded = decode::decode(&png, image, &limits).map_err(ours)?;
+            turn(decoded.pixels)
+        });
+        work.await
+            .map_err(|error| UploadError::Internal(error.to_string()))?
+    }
+}
+
+fn cover(pixels: Pixels, wanted: Wanted) -> Result<Pixels, UploadError> {
+    scale::cover(pixels, wanted.width, wanted.height)
+}
+
+fn over_white(pixels: Pixels) -> Vec<u8> {
+    match pixels.layout {
+        Layout::Rgb => pixels.data,
+        Layout::Gray => pixels.data.iter().flat_map(|&level| [level; 3]).collect(),
+        Layout::Rgba => {
+            let blend = |colour: u8, alpha: u8| {
+                let (colour, alpha) = (u32::from(colour), u32::from(alpha));
+                u8::try_from((colour * alpha + 255 * (255 - alpha) + 127) / 255).unwrap_or(255)
+            };
+            let whole = pixels.data.as_chunks::<4>().0.iter();
+            whole
+                .flat_map(|&[red, green, blue, alpha]| {
+                    [red, green, blue].map(|colour| blend(colour, alpha))
+                })
+                .collect()
+        }
+    }
+}
+
+/// How much each pixel is meant, before scaling.
+fn levels(pixels: &Pixels) -> Vec<u8> {
+    // Rec. 709, on the stored values: a mask is black and white.
+    let light = |[red, green, blue]: [u8; 3]| {
+        let sum = 54 * u32::from(red) + 183 * u32::from(green) + 19 * u32::from(blue);
+        u8::try_from(sum >> 8).unwrap_or(255)
+    };
+    match pixels.layout {
+        Layout::Gray => pixels.data.clone(),
+        Layout::Rgb => {
+            let whole = pixels.data.as_chunks::<3>().0.iter();
+            whole.map(|&pixel| light(pixel)).collect()
+        }
+        Layout::Rgba => {
+            let whole = pixels.data.as_chunks::<4>().0;
+            if whole.iter().all(|pixel| matches!(pixel, [_, _, _, 255])) {
+                let colours = whole
+                    .iter()
+                    .map(|&[red, green, blue, _]| [red, green, blue]);
+                colours.map(light).collect()
+            } else {
+                whole.iter().map(|&[_, _, _, alpha]| 255 - alpha).collect()
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::upload::{UploadSettings, png};
+
+    fn picture(layout: Layout, width: u32, height: u32, pixel: impl Fn(u32) -> Vec<u8>) -> Bytes {
+        let row: Vec<u8> = (0..width).flat_map(pixel).collect();
+        let pixels = Pixels {
+            width,
+            height,
+            layout,
+            data: row.repeat(height as usize),
+        };
+        png::encode(pixels, 3).unwrap().into()
+    }
+
+    fn uploads() -> Uploads {
+        Uploads::new(UploadSettings::default()).unwrap()
+    }
+
+    const SQUARE: Wanted = Wanted {
+        width: 64,
+        height: 64,
+    };
+
+    #[tokio::test]
+    async fn a_wide_picture_loses_both_its_sides_and_keeps_its_proportions() {
+        // Thirds: red, green, blue. The middle square of 3:1 is all green.
+        let wide = picture(Layout::Rgb, 300, 100, |x| match x / 100 {
+            0 => vec![255, 0, 0],
+            1 => vec![0, 255, 0],
+            _ => vec![0, 0, 255],
+        });
+        let rgb = uploads().to_rgb(wide, SQUARE).await.unwrap();
+        assert_eq!(rgb.len(), 64 * 64 * 3);
+        let inner = rgb.chunks_exact(3).skip(64 * 32 + 4).take(56);
+        for pixel in inner {
+            assert_eq!(pixel, [0, 255, 0]);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_transparent_lies_on_white() {
+        let half = picture(Layout::Rgba, 64, 64, |_| vec![255, 0, 0, 128]);
+        let rgb = uploads().to_rgb(half, SQUARE).await.unwrap();
+        assert_eq!(rgb.get(..3), Some([255, 127, 127].as_slice()));
+        let clear = picture(Layout::Rgba, 64, 64, |x| {
+            vec![0, 0, 0, if x == 0 { 255 } else { 0 }]
+        });
+        let rgb = uploads().to_rgb(clear, SQUARE).await.unwrap();
+        assert_eq!(rgb.get(90..93), Some([255, 255, 255].as_slice()));
+    }
+
+    #[tokio::test]
+    async fn a_mask_means_its_white_parts_or_its_transparent_ones() {
+        let left =
+            |on: Vec<u8>, off: Vec<u8>| move |x: u32| if x < 32 { on.clone() } else { off.clone() };
+        for mask in [
+            picture(Layout::Gray, 64, 64, left(vec![255], vec![0])),
+            picture(Layout::Rgb, 64, 64, left(vec![255; 3], vec![0; 3])),
+            picture(Layout::Rgba, 64, 64, left(vec![0; 4], vec![9, 9, 9, 255])),
+            picture(Layout::Rgba, 64, 64, left(vec![255; 4], vec![0, 0, 0, 255])),
+        ] {
+            let values = uploads().to_mask(mask, SQUARE).await.unwrap();
+            assert_eq!(values.len(), 64 * 64);
+            assert_eq!((values.get(10), values.get(50)), (Some(&255), Some(&0)));
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! `init_image` and `mask` of `POST /api/generate`: the caller's own uploads.
+
+use image::{ImageFormat, RgbImage};
+use serde_json::{Value, json};
+
+use crate::program::{ALL_SCOPES, Service, quick};
+use crate::uploads::{picture, send};
+
+fn upload(service: &Service, token: &str, file: Vec<u8>) -> String {
+    let answer = send(service, token, "image/png", file).ok().json();
+    answer["id"].as_str().unwrap().to_owned()
+}
+
+fn flat(colour: [u8; 3]) -> Vec<u8> {
+    let mut file = std::io::Cursor::new(Vec::new());
+    let image = RgbImage::from_pixel(60, 60, image::Rgb(colour));
+    image.write_to(&mut file, ImageFormat::Png).unwrap();
+    file.into_inner()
+}
+
+/// The smallest job, with these fields too.
+fn with(fields: &Value) -> Value {
+    let mut job = quick();
+    job["steps"] = json!(4);
+    let known = job.as_object_mut().unwrap();
+    known.extend(fields.as_object().unwrap().clone());
+    job
+}
+
+/// The file that this job makes.
+fn made(service: &Service, token: &str, fields: &Value) -> Vec<u8> {
+    let answer = service.generate(token, &with(fields)).ok().json();
+    let url = answer["images"][0]["url"].as_str().unwrap().to_owned();
+    service.link(&url).send().ok().body
+}
+
+#[test]
+fn a_picture_to_start_from_changes_the_result_and_saves_steps() {
+    let service = Service::start(&[("SIGNET_LIMITS__UPLOADS__BURST", "9")]);
+    let token = service.token(ALL_SCOPES);
+    let first = upload(&service, &token, picture(90, 60, ImageFormat::Png));
+    let second = upload(&service, &token, flat([250, 20, 20]));
+    let plain = made(&service, &token, &json!({}));
+    let one = json!({ "init_image": first, "strength": 0.5 });
+    let from_one = made(&service, &token, &one);
+    assert_ne!(plain, from_one);
+    assert_eq!(from_one, made(&service, &token, &one), "the same again");
+    let two = json!({ "init_image": second, "strength": 0.5 });
+    assert_ne!(from_one, made(&service, &token, &two));
+    let cost = |fields: &Value| {
+        let answer = service.generate(&token, &with(fields)).ok().json();
+        answer["job"]["cost_units"].as_f64().unwrap()
+    };
+    // Half the steps; costs are rounded up to thousandths.
+    assert_eq!((cost(&json!({})), cost(&one)), (0.063, 0.032));
+}
+
+#[test]
+fn a_mask_says_what_is_painted_anew() {
+    let service = Service::start(&[("SIGNET_LIMITS__UPLOADS__BURST", "9")]);
+    let token = service.token(ALL_SCOPES);
+    let init = upload(&service, &token, picture(60, 60, ImageFormat::Png));
+    let white = upload(&service, &token, flat([255; 3]));
+    let black = upload(&service, &token, flat([0; 3]));
+    let masked = |mask: &str, prompt: &str| {
+        made(
+            &service,
+            &token,
+            &json!({ "init_image": init, "mask": mask, "prompt": prompt }),
+        )
+    };
+    let free = made(&service, &token, &json!({ "prompt": "a pizza" }));
+    assert_eq!(
+        masked(&white, "a pizza"),
+        free,
+        "all of it is painted anew, so nothing of the picture counts"
+    );
+    let kept = masked(&black, "a pizza");
+    assert_ne!(kept, free);
+    assert_eq!(
+        kept,
+        masked(&black, "an owl"),
+        "all of it is kept, so the prompt does not count"
+    );
+}
+
+#[test]
+fn only_the_callers_own_uploads_are_there() {
+    let service = Service::start(&[]);
+    let (owner, other) = (service.token(ALL_SCOPES), service.token(ALL_SCOPES));
+    let own = upload(&service, &other, flat([1, 2, 3]));
+    let foreign = upload(&service, &owner, flat([1, 2, 3]));
+    let result = service.picture(&other)["id"].as_str().unwrap().to_owned();
+    for fields in [
+        json!({ "init_image": foreign }),
+        json!({ "init_image": own, "mask": foreign }),
+        json!({ "init_image": result }),
+        json!({ "init_image": "../../etc/passwd" }),
+        json!({ "init_image": "" }),
+        json!({ "init_image": "018f0000-0000-7000-8000-000000000000" }),
+    ] {
+        let answer = service.generate(&other, &with(&fields));
+        assert_eq!(answer.problem(), (404, "not_found".into()), "{fields}");
+    }
+    let deleted = service.delete(&format!("/api/images/{own}")).token(&other);
+    assert_eq!(deleted.send().status, 204);
+    let answer = service.generate(&other, &with(&json!({ "init_image": own })));
+    assert_eq!(answer.problem(), (404, "not_found".into()));
+}
+
+#[test]
+fn fields_that_do_not_fit_together_are_named() {
+    let service = Service::start(&[]);
+    let token = service.token(ALL_SCOPES);
+    let init = upload(&service, &token, flat([1, 2, 3]));
+    let larger = upload(&service, &token, picture(70, 60, ImageFormat::Png));
+    for (fields, word) in [
+        (json!({ "mask": init }), "mask"),
+        (json!({ "strength": 0.5 }), "strength"),
+        (json!({ "init_image": init, "strength": 0 }), "strength"),
+        (json!({ "init_image": init, "strength": 1.01 }), "strength"),
+        (json!({ "init_image": init, "strength": 0.1 }), "no step"),
+        (json!({ "init_image": init, "mask": larger }), "size"),
+    ] {
+        let answer = service.generate(&token, &with(&fields));
+        assert_eq!(answer.status, 400, "{fields}");
+        let detail = answer.json()["detail"].as_str().unwrap().to_owned();
+        assert!(detail.contains(word), "{fields}: {detail}");
+    }
+}
