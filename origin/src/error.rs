@@ -37,8 +37,16 @@ pub enum ApiError {
     },
     /// The queue is full, or its wait too long: try again after so many seconds.
     Busy(u64),
+    /// The service stops; a job that can be asked for again is carried out by the next process.
+    Stopping,
+    /// The job was not done by its deadline.
+    Deadline,
     /// The job was cancelled.
     Cancelled,
+    /// A request under this idempotency key had another body.
+    IdempotencyMismatch,
+    /// The job has as many event streams as it may.
+    TooManyStreams,
     /// The state failed.
     State(StateError),
     /// The store failed.
@@ -84,7 +92,23 @@ impl ApiError {
                 "The storage quota is used up; delete pictures first.",
             ),
             Self::Busy(_) => own(503, "busy", "Too many jobs are waiting."),
+            Self::Stopping => own(
+                503,
+                "stopping",
+                "The service is being restarted; nothing was charged.",
+            ),
+            Self::Deadline => crate::jobs::job_problem("deadline"),
             Self::Cancelled => own(409, "cancelled", "The job was cancelled."),
+            Self::IdempotencyMismatch => own(
+                422,
+                "idempotency_mismatch",
+                "The Idempotency-Key was used before with another body.",
+            ),
+            Self::TooManyStreams => own(
+                429,
+                "too_many_streams",
+                "The job has as many event streams as it may.",
+            ),
             Self::State(StateError::Full) => {
                 own(507, "state_full", "The service has no room left.")
             }
@@ -141,7 +165,7 @@ impl ApiError {
     }
 
     /// The one place where a failure is logged: what the client is not told.
-    fn log(&self) {
+    pub(crate) fn log(&self) {
         match self {
             Self::State(error) => tracing::error!(code = error.code(), %error, "state failed"),
             Self::Store(error) if *error != StoreError::NotFound => {
@@ -188,7 +212,10 @@ impl ApiError {
             }) => {
                 answer.insert_header((header::RETRY_AFTER, seconds.to_string()));
             }
-            Self::State(_) | Self::Store(_) => {
+            Self::State(_) | Self::Store(_) | Self::Stopping => {
+                answer.insert_header((header::RETRY_AFTER, "5"));
+            }
+            Self::Problem(problem) if problem.status == 503 => {
                 answer.insert_header((header::RETRY_AFTER, "5"));
             }
             Self::Problem(problem) if *problem == problem::METHOD_NOT_ALLOWED => {
@@ -255,7 +282,8 @@ impl From<JobError> for ApiError {
     fn from(error: JobError) -> Self {
         match error {
             JobError::Cancelled => Self::Cancelled,
-            JobError::Deadline | JobError::Stopped => Self::Busy(5),
+            JobError::Deadline => Self::Deadline,
+            JobError::Stopped => Self::Stopping,
             JobError::Infer(error) => Self::Infer(error),
         }
     }

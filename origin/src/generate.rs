@@ -1,22 +1,34 @@
-//! THE PATH of a generation: `Caller → JobSpec → Reservation → Pixels → EncodedImage → StoredImage → SignedImage`.
+//! THE PATH of a generation: `Caller → JobSpec → Reservation → Admitted → Pixels → EncodedImage → StoredImage → SignedImage`.
 //!
 //! Each stage is one call, and takes what only the stage before can make. Whatever returns early before the accelerator
-//! works gives back what was reserved, by dropping it; after that only a failure of ours does.
+//! works gives back what was reserved, by dropping it; after that only a failure of ours does. A job is admitted by its
+//! request ([`generate`]) and carried out on its own ([`carry_out`]): a client who waits is told of its end.
 
+mod admit;
+mod idempotency;
 mod reference;
 mod request;
 mod stages;
+mod wish;
 
+use std::sync::Arc;
+
+use actix_web::http::header;
 use actix_web::{HttpRequest, HttpResponse, web};
 
-use crate::auth::{Authorized, scope};
+use crate::auth::{Authorized, Caller, scope};
 use crate::edge_trust::{ClientAddress, SignedBody};
 use crate::error::ApiError;
+use crate::jobs::{Ended, Live, render, under_way};
 use crate::quota::Charge;
 use crate::startup::App;
 
+pub(crate) use admit::again;
+use admit::{Admitted, Origin};
+use idempotency::Known;
 pub use request::{GenerateBody, read_json};
 pub(crate) use stages::{store_objects, uuid_v7};
+use wish::Wish;
 
 /// How long results are kept: 30 days, in seconds.
 pub const KEEP_RESULTS_SECONDS: u64 = 30 * 24 * 3600;
@@ -29,6 +41,20 @@ pub async fn generate(
     body: SignedBody,
     app: web::Data<App>,
 ) -> Result<HttpResponse, ApiError> {
+    let wish = Wish::read(&request);
+    let key = idempotency::read(&request, &body, &app.publisher.ring)?;
+    // Held until the job is written down: of two equal requests at once, the second finds the first.
+    let turn = match &key {
+        Some(key) => {
+            let turn = app.jobs.turn().await;
+            if let Some(known) = idempotency::known(&app, &caller, key).await? {
+                drop(turn);
+                return replay(&app, &caller, &wish, known).await;
+            }
+            Some(turn)
+        }
+        None => None,
+    };
     let owner = app.state.user(&caller.user_id).await?;
     if owner.suspended {
         return Err(ApiError::Suspended);
@@ -45,19 +71,98 @@ pub async fn generate(
         token: &caller.jti,
         user: &caller.user_id,
     };
-    let mut reservation = app.limits.admit(charge, app.clock.nanos())?;
-    let stored = match stages::make(&app, &caller.user_id, &job, &mut reservation).await {
-        Ok(stored) => stored,
-        Err(error) => {
-            if error.is_ours() {
-                reservation.refund();
-            }
-            return Err(error);
+    let reservation = app.limits.admit(charge, app.clock.nanos())?;
+    let origin = Origin::of(&request, &caller, address, &reservation);
+    let can_return = key.is_some() || wish.is_async();
+    // A client who leaves in the middle of it leaves a job that is admitted or none.
+    let admission = admit::admit(
+        app.get_ref().clone(),
+        job,
+        body.0,
+        origin,
+        reservation,
+        key,
+        can_return,
+    );
+    let admission = app.jobs.spawn(async move {
+        let live = admission.await?;
+        drop(turn);
+        Ok::<_, ApiError>(CancelOnLeave(live, !can_return))
+    });
+    let leaving = admission
+        .await
+        .map_err(|error| ApiError::Internal(error.to_string()))??;
+    let answer = wait(&app, &caller, &wish, &leaving.0).await;
+    leaving.stay();
+    answer
+}
+
+/// What happens to an admitted job, whoever waits for it.
+async fn carry_out(app: App, mut job: Admitted) -> Ended {
+    let made = make(&app, &mut job).await;
+    stages::settle(&app, job, made).await
+}
+
+async fn make(app: &App, job: &mut Admitted) -> Result<stages::StoredImages, ApiError> {
+    let pixels = stages::run(app, job).await?;
+    let encoded = stages::encode(app, pixels, job.spec.format).await?;
+    stages::store(app, job, encoded).await
+}
+
+/// The finished generation when it is done in time; else where to ask for it.
+async fn wait(
+    app: &App,
+    caller: &Caller,
+    wish: &Wish,
+    live: &Arc<Live>,
+) -> Result<HttpResponse, ApiError> {
+    if let Ok(ended) = tokio::time::timeout(wish.wait(), live.ended()).await {
+        let done = render(app, &caller.user_id, &live.id, live.milliunits, &ended).await?;
+        return Ok(HttpResponse::Ok().json(done));
+    }
+    app.state.hand_job_over(&live.id).await?;
+    let (location, job) = under_way(app, live);
+    let mut answer = HttpResponse::Accepted();
+    answer.insert_header((header::LOCATION, location));
+    if wish.is_async() {
+        answer.insert_header(("preference-applied", "respond-async"));
+    }
+    Ok(answer.json(job))
+}
+
+/// The answer to a request that was made before under the same key: the same job, its links signed afresh.
+async fn replay(
+    app: &App,
+    caller: &Caller,
+    wish: &Wish,
+    known: Known,
+) -> Result<HttpResponse, ApiError> {
+    let mut answer = match known {
+        Known::Live(live) => wait(app, caller, wish, &live).await?,
+        Known::Ended(id, milliunits, ended) => {
+            HttpResponse::Ok().json(render(app, &caller.user_id, &id, milliunits, &ended).await?)
         }
     };
-    let remaining = reservation.remaining;
-    reservation.commit();
-    let signed = stages::sign(&app, &stored, owner.link_epoch)?;
-    stages::log(&app, &request, &caller, address, &job, &stored, remaining);
-    Ok(HttpResponse::Ok().json(serde_json::json!({ "job": stored.job, "images": signed })))
+    answer.headers_mut().insert(
+        header::HeaderName::from_static("idempotency-replayed"),
+        header::HeaderValue::from_static("true"),
+    );
+    Ok(answer)
+}
+
+/// Cancels a job whose only possible reader left: the future of its request was dropped.
+struct CancelOnLeave(Arc<Live>, bool);
+
+impl CancelOnLeave {
+    fn stay(mut self) {
+        self.1 = false;
+    }
+}
+
+impl Drop for CancelOnLeave {
+    fn drop(&mut self) {
+        if self.1 {
+            self.0.cancel();
+        }
+    }
 }

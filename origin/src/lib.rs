@@ -14,6 +14,7 @@ pub mod error;
 pub mod generate;
 pub mod images;
 pub mod infer;
+pub mod jobs;
 pub mod middleware;
 pub mod operator;
 pub mod publish;

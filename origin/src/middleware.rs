@@ -11,6 +11,7 @@
 
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::StatusCode;
 use actix_web::http::header::{HeaderName, HeaderValue};
 use actix_web::middleware::Next;
 use actix_web::{Error, HttpMessage, ResponseError, web};
@@ -120,7 +121,8 @@ async fn run(
             .headers_mut()
             .insert(HeaderName::from_static("x-request-id"), value);
     }
-    if response.status().as_u16() == 429 {
+    // Every refusal and failure gives its charge back, but for a job that was cancelled while it ran.
+    if response.status().as_u16() >= 400 && response.status() != StatusCode::CONFLICT {
         response.headers_mut().insert(
             HeaderName::from_static("signet-charged"),
             HeaderValue::from_static("0"),

@@ -7,7 +7,7 @@ use shared::problem;
 
 use crate::auth::{signin, token_endpoint};
 use crate::error::answer;
-use crate::{deliver, generate, images, operator, studio, upload};
+use crate::{deliver, generate, images, jobs, operator, studio, upload};
 
 /// Largest JSON body in bytes: a prompt of 2,000 characters in escapes, twice.
 const MAX_JSON: usize = 64 * 1024;
@@ -30,6 +30,12 @@ pub fn public(config: &mut ServiceConfig) {
         .service(at("/auth/login", "GET").route(get().to(signin::login)))
         .service(at("/auth/logout", "POST").route(post().to(signin::logout)))
         .service(at("/api/generate", "POST").route(post().to(generate::generate)))
+        .service(
+            at("/api/jobs/{id}", "GET, DELETE")
+                .route(get().to(jobs::get))
+                .route(delete().to(jobs::cancel)),
+        )
+        .service(at("/api/jobs/{id}/events", "GET").route(get().to(jobs::events)))
         .service(at("/api/images", "GET").route(get().to(images::list)))
         .service(at("/api/images/{id}", "DELETE").route(delete().to(images::delete)))
         .service(at("/api/images/{id}/link", "POST").route(post().to(images::link)))

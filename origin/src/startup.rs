@@ -2,13 +2,17 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use actix_web::dev::Server;
 use actix_web::middleware::from_fn;
 use actix_web::{App as ActixApp, HttpServer, web};
+use futures_util::future::join_all;
 use shared::keyring::Keyring;
 use shared::referer::RefererPolicy;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Semaphore;
 
 use crate::auth::session::Sessions;
@@ -17,6 +21,7 @@ use crate::clock::Clock;
 use crate::config::Settings;
 use crate::edge_trust::Nonces;
 use crate::infer::Engine;
+use crate::jobs::{self, Jobs};
 use crate::publish::Publisher;
 use crate::quota::Limits;
 use crate::schedule::Queue;
@@ -50,6 +55,8 @@ pub struct App {
     pub queue: Queue,
     /// Images that strangers send.
     pub uploads: Uploads,
+    /// Jobs under way.
+    pub jobs: Jobs,
     /// Links.
     pub publisher: Publisher,
     /// Who may embed pictures.
@@ -180,6 +187,7 @@ impl App {
         let images_url = settings.images.url();
         let app = Self {
             queue,
+            jobs: Jobs::new(tokio::runtime::Handle::current()),
             publisher: Publisher::new(
                 ring,
                 &images_url,
@@ -203,7 +211,12 @@ impl App {
             tokens,
             engine,
         };
+        let again = jobs::settle(&app).await.map_err(|error| {
+            error.log();
+            format!("settling what was left open: {error}")
+        })?;
         app.settle().await?;
+        jobs::resume(&app, again);
         Ok(app)
     }
 
@@ -286,7 +299,7 @@ pub async fn serve(mut settings: Settings, clock: Clock) -> Result<(), StartErro
     };
     let ready_file = settings.server.ready_file.clone();
     let app = App::open(settings, clock, parts).await?;
-    let queue = app.queue.clone();
+    let (queue, jobs) = (app.queue.clone(), app.jobs.clone());
     let studio = web::Data::new(Studio::new(
         &app.settings.images.url(),
         &app.engine.models(),
@@ -307,6 +320,7 @@ pub async fn serve(mut settings: Settings, clock: Clock) -> Result<(), StartErro
                 .shutdown_timeout(DRAIN_SECONDS)
                 .h1_allow_half_closed(false)
                 .client_request_timeout(HEADERS_WITHIN)
+                .disable_signals()
                 .listen(listener)?
                 .workers(2)
                 .run(),
@@ -325,6 +339,7 @@ pub async fn serve(mut settings: Settings, clock: Clock) -> Result<(), StartErro
                 .shutdown_timeout(DRAIN_SECONDS)
                 .h1_allow_half_closed(false)
                 .client_request_timeout(HEADERS_WITHIN)
+                .disable_signals()
                 .listen(listener)?
                 .workers(1)
                 .run(),
@@ -342,14 +357,33 @@ pub async fn serve(mut settings: Settings, clock: Clock) -> Result<(), StartErro
                 .shutdown_timeout(DRAIN_SECONDS)
                 .h1_allow_half_closed(false)
                 .client_request_timeout(HEADERS_WITHIN)
+                .disable_signals()
                 .listen(listener)?
                 .workers(1)
                 .run(),
         );
     }
     announce(&bound, &ready_file)?;
-    let ended = futures_util::future::join_all(servers).await;
-    queue.stop(Duration::from_secs(DRAIN_SECONDS)).await;
+    run(servers, &queue, &jobs).await
+}
+
+/// Serves until told to stop. Then what waits is handed back at once, and what runs is finished.
+async fn run(servers: Vec<Server>, queue: &Queue, jobs: &Jobs) -> Result<(), StartError> {
+    let handles: Vec<_> = servers.iter().map(Server::handle).collect();
+    let mut serving = pin!(join_all(servers));
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let drain = Duration::from_secs(DRAIN_SECONDS);
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+        // A listener that ends by itself ends the service.
+        _ = &mut serving => return Err("a listener ended by itself".into()),
+    }
+    tracing::info!("stopping");
+    let listeners = join_all(handles.iter().map(|handle| handle.stop(true)));
+    let ((), _, ended) = tokio::join!(queue.stop(drain), listeners, serving);
+    jobs.drained(drain).await;
     ended.into_iter().collect::<std::io::Result<Vec<()>>>()?;
     Ok(())
 }

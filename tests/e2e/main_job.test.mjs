@@ -113,6 +113,26 @@ test("a_list_shows_it_and_a_deletion_ends_it", async () => {
   assert.ok(!after.images.some(({ id }) => id === image.id));
 });
 
+test("a_job_is_followed_through_the_edge_and_a_retry_does_not_pay_twice", async () => {
+  const caller = new Client(env, { address: freshAddress() });
+  const headers = { prefer: "respond-async", "idempotency-key": "the same" };
+  const ask = () => caller.api("POST", "/api/generate", { token, headers, body: { prompt: "an owl", seed: 3 } });
+  const [first, second] = [await ask(), await ask()];
+  assert.equal(first.status, 202, first.body.toString());
+  const { job } = first.json();
+  assert.equal(second.json().job.id, job.id);
+  assert.equal(second.headers["idempotency-replayed"], "true");
+  assert.equal(first.headers.location, `${env.EDGE_URL}/api/jobs/${job.id}`);
+  const events = await request(job.events_url, { headers: { ...caller.from(), authorization: `Bearer ${token}` } });
+  assert.equal(events.headers["content-type"], "text/event-stream");
+  const names = [...events.body.toString().matchAll(/^event: (.*)$/gm)].map(([, name]) => name);
+  assert.ok(names.includes("step"), names.join());
+  assert.equal(names.at(-1), "done");
+  const done = (await caller.api("GET", `/api/jobs/${job.id}`, { token })).json();
+  assert.equal(done.job.status, "done");
+  assert.equal((await caller.fetch(done.images[0].url)).status, 200);
+});
+
 test("malformed_requests_get_a_code_and_cost_nothing", async () => {
   const careless = new Client(env, { address: freshAddress() });
   const used = async () => (await careless.api("GET", "/api/usage", { token })).json().limits.map(({ policy, used }) => [policy, used]);

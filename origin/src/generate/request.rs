@@ -110,6 +110,19 @@ pub(super) async fn read(
             "the body must be application/json".into(),
         ));
     }
+    parse(body, None, app, user).await
+}
+
+/// Reads and validates a body that is known to be JSON; `seed` is the one drawn for it before, if it was.
+///
+/// # Errors
+/// As [`read`].
+pub(super) async fn parse(
+    body: &[u8],
+    seed: Option<u64>,
+    app: &App,
+    user: &str,
+) -> Result<JobSpec, ApiError> {
     let body: GenerateBody = read_json(body)?;
     if body.prompt.trim().is_empty() {
         return Err(ApiError::Invalid("prompt is empty".into()));
@@ -119,6 +132,7 @@ pub(super) async fn read(
     }
     let seed = body
         .seed
+        .or(seed)
         .unwrap_or_else(|| rand::random::<u64>() & 0xffff_ffff);
     if seed > MAX_SEED {
         return Err(ApiError::Invalid(format!("seed must be 0 to {MAX_SEED}")));

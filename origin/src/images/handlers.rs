@@ -19,7 +19,7 @@ use crate::state::images::ImageRow;
 const MAX_PAGE: usize = 100;
 
 /// Ids are UUIDs; anything else is simply not there.
-fn is_id(id: &str) -> bool {
+pub(crate) fn is_id(id: &str) -> bool {
     id.len() == 36 && id.bytes().all(|c| c.is_ascii_hexdigit() || c == b'-')
 }
 

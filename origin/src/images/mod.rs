@@ -4,5 +4,5 @@ mod answers;
 mod handlers;
 
 pub use answers::{ImageAnswer, image_answer};
-pub(crate) use handlers::remove_object;
 pub use handlers::{delete, keep, link, list, unkeep, usage};
+pub(crate) use handlers::{is_id, remove_object};

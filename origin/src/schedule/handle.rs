@@ -69,6 +69,11 @@ impl JobHandle {
         self.previews.subscribe()
     }
 
+    /// Something to watch the previews with, without holding the job.
+    pub fn preview_source(&self) -> PreviewSource {
+        PreviewSource(Arc::clone(&self.previews))
+    }
+
     /// Something that cancels the job without holding it.
     pub fn canceller(&self) -> Canceller {
         Canceller(Arc::clone(&self.life))
@@ -87,6 +92,17 @@ impl JobHandle {
 impl Drop for JobHandle {
     fn drop(&mut self) {
         self.life.end();
+    }
+}
+
+/// Where a job's previews can be watched.
+#[derive(Debug, Clone)]
+pub struct PreviewSource(Previews);
+
+impl PreviewSource {
+    /// As [`JobHandle::previews`].
+    pub fn subscribe(&self) -> watch::Receiver<Option<Arc<Pixels>>> {
+        self.0.subscribe()
     }
 }
 

@@ -23,7 +23,7 @@ mod engine_tests;
 mod queue_tests;
 
 pub use error::{JobError, QueueError};
-pub use handle::{Canceller, Done, JobHandle, Progress};
+pub use handle::{Canceller, Done, JobHandle, PreviewSource, Progress};
 pub use queue::{JobSpec, Observer, Queue, Stats};
 pub use settings::Settings;
 pub use work::{Facts, Work};

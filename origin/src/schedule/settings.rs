@@ -11,6 +11,8 @@ pub struct Settings {
     /// Longest delay, in seconds, that a job is admitted to: the time by which it would finish
     /// later than on an idle machine, from the backlog and the measured rate.
     pub longest_wait_seconds: u64,
+    /// Seconds after its admission by which a job must be done; later it fails, and nothing is charged.
+    pub deadline_seconds: u64,
     /// Denoiser rows in one call; a picture with guidance takes two.
     pub max_batch: usize,
     /// Pixels in one call, rows times width times height: bounds the memory of a call. Two rows
@@ -25,6 +27,7 @@ impl Default for Settings {
         Self {
             depth: 256,
             longest_wait_seconds: 60,
+            deadline_seconds: 600,
             max_batch: 16,
             batch_pixels: 1 << 20,
             warm_up: true,
@@ -43,6 +46,9 @@ impl Settings {
         }
         if !(1..=86_400).contains(&self.longest_wait_seconds) {
             return Err("queue.longest_wait_seconds must be from 1 to 86400".to_owned());
+        }
+        if !(1..=86_400).contains(&self.deadline_seconds) {
+            return Err("queue.deadline_seconds must be from 1 to 86400".to_owned());
         }
         if !(1..=1024).contains(&self.max_batch) {
             return Err("queue.max_batch must be from 1 to 1024".to_owned());

@@ -33,6 +33,8 @@ pub struct ImageRow {
     pub created: u64,
     /// End of its keeping in Unix seconds; none once the user kept it.
     pub expires: Option<u64>,
+    /// The job that made it.
+    pub job_id: Option<String>,
 }
 
 /// Values of the column `stored`; 1 is listed.
@@ -44,10 +46,10 @@ pub(super) fn unsigned(value: i64) -> u64 {
     u64::try_from(value).unwrap_or(0)
 }
 
-const COLUMNS: &str =
-    "id, user_id, key, width, height, format, bytes, seed, model, created, expires";
+pub(super) const COLUMNS: &str =
+    "id, user_id, key, width, height, format, bytes, seed, model, created, expires, job_id";
 
-fn read(row: &Row<'_>) -> rusqlite::Result<ImageRow> {
+pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<ImageRow> {
     let key: String = row.get(2)?;
     let key = ObjectKey::parse(&key).map_err(|error| {
         rusqlite::Error::FromSqlConversionFailure(2, rusqlite::types::Type::Text, Box::new(error))
@@ -65,6 +67,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<ImageRow> {
         model: row.get(8)?,
         created: unsigned(row.get(9)?),
         expires: row.get::<_, Option<i64>>(10)?.map(unsigned),
+        job_id: row.get(11)?,
     })
 }
 
@@ -117,7 +120,7 @@ impl State {
                 charge(tx, &row.user_id, row.bytes, limit)?;
                 tx.execute(
                     &format!(
-                        "INSERT INTO images ({COLUMNS}) VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11)"
+                        "INSERT INTO images ({COLUMNS}) VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12)"
                     ),
                     params![
                         row.id,
@@ -130,7 +133,8 @@ impl State {
                         row.seed as i64,
                         row.model,
                         row.created as i64,
-                        row.expires.map(|at| at as i64)
+                        row.expires.map(|at| at as i64),
+                        row.job_id
                     ],
                 )?;
             }
@@ -286,6 +290,7 @@ mod tests {
             model: "m".into(),
             created: 5,
             expires: Some(9),
+            job_id: None,
         }
     }
 

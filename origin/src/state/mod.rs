@@ -6,6 +6,7 @@
 pub mod clients;
 mod error;
 pub mod images;
+pub mod jobs;
 pub mod keys;
 mod schema;
 pub mod users;

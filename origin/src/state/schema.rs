@@ -5,7 +5,7 @@ use rusqlite::Connection;
 use super::StateError;
 
 /// One entry a version; entries are never changed once released, only added.
-const STEPS: [&str; 1] = ["
+const STEPS: [&str; 2] = ["
     CREATE TABLE clients (
         id TEXT PRIMARY KEY, name TEXT NOT NULL, secret_hash TEXT NOT NULL, user_id TEXT NOT NULL, scopes TEXT NOT NULL,
         disabled INTEGER NOT NULL DEFAULT 0, created INTEGER NOT NULL
@@ -22,13 +22,25 @@ const STEPS: [&str; 1] = ["
     ) STRICT;
     CREATE INDEX images_of_user ON images (user_id, id);
     CREATE INDEX images_unsettled ON images (stored) WHERE stored <> 1;
+", "
+    ALTER TABLE images ADD COLUMN job_id TEXT;
+    CREATE INDEX images_of_job ON images (job_id) WHERE job_id IS NOT NULL;
+    CREATE TABLE jobs (
+        id TEXT PRIMARY KEY, user_id TEXT NOT NULL, status TEXT NOT NULL, created INTEGER NOT NULL, ended INTEGER,
+        request TEXT, handed_over INTEGER NOT NULL, starts INTEGER NOT NULL DEFAULT 1, key TEXT, body_mac TEXT, code TEXT,
+        milliunits INTEGER NOT NULL, queue_ms INTEGER NOT NULL DEFAULT 0, run_ms INTEGER NOT NULL DEFAULT 0
+    ) STRICT;
+    CREATE UNIQUE INDEX jobs_by_key ON jobs (user_id, key) WHERE key IS NOT NULL;
+    CREATE INDEX jobs_open ON jobs (status) WHERE status = 'open';
+    CREATE INDEX jobs_by_age ON jobs (created);
 "];
 
 /// Sets the journal up and runs the steps the file has not seen.
 pub(super) fn prepare(connection: &mut Connection) -> Result<(), StateError> {
-    // FULL: what was answered survives the power going, not only the process.
+    // FULL: what was answered survives the power going, not only the process. Secure delete: an ended job's prompt is
+    // overwritten in the file.
     connection.execute_batch(
-        "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA busy_timeout = 5000;",
+        "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA busy_timeout = 5000; PRAGMA secure_delete = ON;",
     )?;
     let known = i64::try_from(STEPS.len()).unwrap_or(i64::MAX);
     let transaction =

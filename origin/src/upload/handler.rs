@@ -97,8 +97,16 @@ async fn store(app: &App, user: &str, image: SanitisedImage) -> Result<ImageRow,
         model: String::new(),
         created: now,
         expires: Some(now + KEEP_RESULTS_SECONDS),
+        job_id: None,
     };
-    store_objects(app, vec![row.clone()], vec![image.png]).await?;
+    // To its end even if the client leaves: a dropped request must not leave a row pending.
+    let (stored, whole) = (row.clone(), app.clone());
+    let task = app.jobs.spawn(async move {
+        store_objects(&whole, std::slice::from_ref(&stored), vec![image.png]).await?;
+        Ok::<_, ApiError>(whole.state.commit_images(vec![stored.id]).await?)
+    });
+    task.await
+        .map_err(|error| ApiError::Internal(error.to_string()))??;
     app.metrics.storage.add(row.bytes as f64);
     Ok(row)
 }

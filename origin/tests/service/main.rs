@@ -16,6 +16,7 @@ mod crash;
 mod edge;
 mod failing_parts;
 mod isolation;
+mod jobs;
 mod limits;
 mod links;
 mod main_job;

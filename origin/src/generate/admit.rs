@@ -1,0 +1,174 @@
+//! From a charged request to a job: written down, taken by the queue, begun.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use actix_web::web::Bytes;
+use actix_web::{HttpMessage, HttpRequest};
+use serde::{Deserialize, Serialize};
+
+use super::request::{self, JobSpec};
+use super::uuid_v7;
+use crate::auth::Caller;
+use crate::edge_trust::ClientAddress;
+use crate::error::ApiError;
+use crate::jobs::Live;
+use crate::quota::Reservation;
+use crate::schedule::{JobHandle, JobSpec as Wanted, QueueError};
+use crate::startup::App;
+use crate::state::jobs::{JobRow, RequestKey};
+use crate::telemetry::RequestId;
+
+/// Weight of a user among others; plans will differ.
+const WEIGHT: u32 = 1;
+
+/// Where a job came from: what its line in the log tells.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Origin {
+    #[serde(skip)]
+    pub(super) user: Arc<str>,
+    pub(super) address: IpAddr,
+    pub(super) request_id: String,
+    pub(super) remaining: u64,
+}
+
+impl Origin {
+    pub(super) fn of(
+        request: &HttpRequest,
+        caller: &Caller,
+        address: ClientAddress,
+        reservation: &Reservation,
+    ) -> Self {
+        let id = request.extensions().get::<RequestId>().cloned();
+        Self {
+            user: Arc::clone(&caller.user_id),
+            address: address.0,
+            request_id: id.map(|id| id.0).unwrap_or_default(),
+            remaining: reservation.remaining,
+        }
+    }
+}
+
+/// A job's request as it is written down: the body as it came, and the seed that was drawn for it.
+#[derive(Serialize, Deserialize)]
+struct Written {
+    body: String,
+    seed: u64,
+    origin: Origin,
+}
+
+/// A job that the queue took.
+pub(super) struct Admitted {
+    pub(super) id: String,
+    pub(super) spec: JobSpec,
+    pub(super) origin: Origin,
+    /// Taken by the stage that waits.
+    pub(super) handle: Option<JobHandle>,
+    /// A job that is carried out again was charged by the process that took it.
+    pub(super) reservation: Option<Reservation>,
+}
+
+/// Writes the job down, and begins it once the queue took it.
+///
+/// # Errors
+/// The queue refuses, or the state cannot record the job; then nothing was charged.
+pub(super) async fn admit(
+    app: App,
+    spec: JobSpec,
+    body: Bytes,
+    origin: Origin,
+    reservation: Reservation,
+    key: Option<RequestKey>,
+    handed_over: bool,
+) -> Result<Arc<Live>, ApiError> {
+    let id = uuid_v7(app.clock.nanos() / 1_000_000);
+    let written = Written {
+        body: String::from_utf8_lossy(&body).into_owned(),
+        seed: spec.spec.seed,
+        origin: origin.clone(),
+    };
+    let request =
+        serde_json::to_string(&written).map_err(|error| ApiError::Internal(error.to_string()))?;
+    let row = JobRow {
+        id: id.clone(),
+        user_id: origin.user.as_ref().into(),
+        created: app.clock.seconds(),
+        request: Some(request),
+        handed_over,
+        starts: 1,
+        key,
+        milliunits: spec.cost_milliunits(),
+        end: None,
+    };
+    app.state.open_job(row).await?;
+    let job = Admitted {
+        id: id.clone(),
+        spec,
+        origin,
+        handle: None,
+        reservation: Some(reservation),
+    };
+    match begin(&app, job).await {
+        Ok(live) => Ok(live),
+        Err(error) => {
+            app.state.forget_job(&id).await?;
+            Err(error)
+        }
+    }
+}
+
+async fn begin(app: &App, mut job: Admitted) -> Result<Arc<Live>, ApiError> {
+    let mut image = job.spec.spec.clone();
+    if let Some(reference) = &job.spec.reference {
+        image.init = Some(reference.load(app, &image).await?);
+    }
+    let wanted = Wanted {
+        image,
+        deadline: Some(Instant::now() + Duration::from_secs(app.settings.queue.deadline_seconds)),
+    };
+    let handle = app
+        .queue
+        .submit(wanted, &job.origin.user, WEIGHT)
+        .map_err(|error| {
+            app.metrics
+                .generations
+                .with_label_values(&["refused"])
+                .inc();
+            match error {
+                QueueError::Stopping => ApiError::Stopping,
+                error => ApiError::Busy(error.retry_after_seconds()),
+            }
+        })?;
+    let (user, cost) = (Arc::clone(&job.origin.user), job.spec.cost_milliunits());
+    let live = Live::new(job.id.clone(), user, cost, &handle);
+    job.handle = Some(handle);
+    Ok(app.jobs.begin(live, super::carry_out(app.clone(), job)))
+}
+
+/// Begins a job once more that another process wrote down.
+///
+/// # Errors
+/// The queue refuses, or the request cannot be carried out any more.
+pub(crate) async fn again(app: &App, row: &JobRow) -> Result<(), ApiError> {
+    let written: Written = serde_json::from_str(row.request.as_deref().unwrap_or(""))
+        .map_err(|error| ApiError::Internal(error.to_string()))?;
+    let spec = request::parse(
+        written.body.as_bytes(),
+        Some(written.seed),
+        app,
+        &row.user_id,
+    )
+    .await?;
+    let job = Admitted {
+        id: row.id.clone(),
+        spec,
+        origin: Origin {
+            user: row.user_id.as_str().into(),
+            ..written.origin
+        },
+        handle: None,
+        reservation: None,
+    };
+    begin(app, job).await.map(|_| ())
+}

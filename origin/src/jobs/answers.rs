@@ -1,0 +1,198 @@
+//! How a job looks in an answer.
+
+use serde::Serialize;
+use serde_json::{Value, json};
+use shared::problem::Problem;
+
+use super::{Ended, Live};
+use crate::error::ApiError;
+use crate::images::image_answer;
+use crate::publish::LinkWish;
+use crate::schedule::Progress;
+use crate::startup::App;
+
+/// A job, open or ended; what does not apply is left out.
+#[derive(Debug, Default, Serialize)]
+pub struct JobAnswer {
+    id: String,
+    status: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    queue_position: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    step: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    steps: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    queue_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    run_ms: Option<u64>,
+    cost_units: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<Value>,
+    #[serde(flatten)]
+    urls: Option<Urls>,
+}
+
+#[derive(Debug, Serialize)]
+struct Urls {
+    status_url: String,
+    events_url: String,
+    cancel_url: String,
+}
+
+/// Where a job is asked for.
+pub fn status_url(app: &App, id: &str) -> String {
+    format!("{}/api/jobs/{id}", app.settings.server.url())
+}
+
+impl JobAnswer {
+    fn new(id: &str, milliunits: u64) -> Self {
+        Self {
+            id: id.into(),
+            cost_units: milliunits as f64 / 1000.0,
+            ..Self::default()
+        }
+    }
+
+    fn addressed(mut self, app: &App) -> Self {
+        let status_url = status_url(app, &self.id);
+        self.urls = Some(Urls {
+            events_url: format!("{status_url}/events"),
+            cancel_url: status_url.clone(),
+            status_url,
+        });
+        self
+    }
+
+    /// A job that waits or runs.
+    pub fn under_way(app: &App, live: &Live) -> Self {
+        let mut answer = Self::new(&live.id, live.milliunits).addressed(app);
+        match *live.progress.borrow() {
+            Progress::Queued { position } => {
+                answer.status = "queued";
+                answer.queue_position = Some(position);
+            }
+            Progress::Running { step, steps } => {
+                answer.status = "running";
+                (answer.step, answer.steps) = (Some(step), Some(steps));
+            }
+            // Its pictures are being encoded and stored.
+            Progress::Over => answer.status = "running",
+        }
+        answer
+    }
+
+    /// A job that a process before this one took, and this one has not begun with.
+    pub fn handed_over(app: &App, id: &str, milliunits: u64) -> Self {
+        let mut answer = Self::new(id, milliunits).addressed(app);
+        answer.status = "queued";
+        answer
+    }
+
+    /// A job that ended, with the addresses it still has.
+    pub fn ended(app: &App, id: &str, milliunits: u64, ended: &Ended) -> Self {
+        let mut answer = Self::new(id, milliunits).addressed(app);
+        answer.end(ended);
+        answer
+    }
+
+    fn end(&mut self, ended: &Ended) {
+        match ended {
+            Ended::Done { queue_ms, run_ms } => {
+                self.status = "done";
+                (self.queue_ms, self.run_ms) = (Some(*queue_ms), Some(*run_ms));
+            }
+            Ended::Failed(problem) => {
+                self.status = "failed";
+                self.error = Some(json!({ "code": problem.code, "title": problem.title }));
+            }
+            Ended::Cancelled => self.status = "cancelled",
+            Ended::Stopped => self.status = "queued",
+        }
+    }
+}
+
+/// Where to ask for a job under way, and how it stands.
+pub(crate) fn under_way(app: &App, live: &Live) -> (String, Value) {
+    let job = JobAnswer::under_way(app, live);
+    (status_url(app, &live.id), json!({ "job": job }))
+}
+
+/// A finished generation: the job and its pictures with fresh links.
+///
+/// # Errors
+/// What made the job end otherwise.
+pub(crate) async fn render(
+    app: &App,
+    user: &str,
+    id: &str,
+    milliunits: u64,
+    ended: &Ended,
+) -> Result<Value, ApiError> {
+    match ended {
+        Ended::Done { .. } => {
+            let mut job = JobAnswer::new(id, milliunits);
+            job.end(ended);
+            Ok(json!({ "job": job, "images": images(app, user, id).await? }))
+        }
+        Ended::Failed(problem) => Err(ApiError::Problem(*problem)),
+        Ended::Cancelled => Err(ApiError::Cancelled),
+        Ended::Stopped => Err(ApiError::Stopping),
+    }
+}
+
+/// The job's pictures that are still there, with fresh links.
+///
+/// # Errors
+/// The state's own.
+pub async fn images(app: &App, user: &str, id: &str) -> Result<Value, ApiError> {
+    let rows = app.state.images_of_job(id).await?;
+    let epoch = app.state.user(user).await?.link_epoch;
+    let now = app.clock.seconds();
+    let images = rows
+        .iter()
+        .map(|row| image_answer(row, &app.publisher, epoch, &LinkWish::default(), now));
+    Ok(json!(images.collect::<Result<Vec<_>, _>>()?))
+}
+
+/// What the code of a failed job, as it was written down, means.
+pub(crate) fn job_problem(code: &str) -> Problem {
+    let (status, code, title) = match code {
+        "storage_quota" => (
+            429,
+            "storage_quota",
+            "The storage quota is used up; delete pictures first.",
+        ),
+        "not_found" => (404, "not_found", "There is nothing here."),
+        "invalid_request" => (400, "invalid_request", "The request is not valid."),
+        "unknown_model" => (404, "unknown_model", "No such model is loaded."),
+        "deadline" => (
+            504,
+            "deadline",
+            "The job was not done in time; nothing was charged.",
+        ),
+        "interrupted" => (
+            503,
+            "interrupted",
+            "The service was restarted before the job was done.",
+        ),
+        "store_unavailable" => (503, "store_unavailable", "The image store does not answer."),
+        "store_full" => (507, "store_full", "The image store has no room left."),
+        "state_unavailable" => (
+            503,
+            "state_unavailable",
+            "The service cannot record the request.",
+        ),
+        "state_full" => (507, "state_full", "The service has no room left."),
+        _ => (
+            500,
+            "generation_failed",
+            "The picture could not be made; nothing was charged.",
+        ),
+    };
+    Problem {
+        status,
+        code,
+        title,
+    }
+}

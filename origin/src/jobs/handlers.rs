@@ -1,0 +1,95 @@
+//! The routes under `/api/jobs`.
+
+use std::time::Duration;
+
+use actix_web::http::header;
+use actix_web::{HttpResponse, web};
+use serde_json::json;
+use shared::problem;
+
+use super::answers::{self, JobAnswer};
+use super::{Ended, events as stream};
+use crate::auth::{Authorized, Caller, scope};
+use crate::error::ApiError;
+use crate::images::is_id;
+use crate::startup::App;
+use crate::state::jobs::JobRow;
+
+/// How long a cancel waits for the step that is being taken.
+const STEP: Duration = Duration::from_secs(10);
+
+async fn find(app: &App, caller: &Caller, id: &str) -> Result<JobRow, ApiError> {
+    let found = if is_id(id) {
+        app.state.job(&caller.user_id, id).await?
+    } else {
+        None
+    };
+    found.ok_or(ApiError::Problem(problem::NOT_FOUND))
+}
+
+/// The job as it stands, and its pictures once it is done.
+async fn standing(app: &App, caller: &Caller, id: &str) -> Result<HttpResponse, ApiError> {
+    if let Some(live) = app.jobs.find(&caller.user_id, id) {
+        return Ok(HttpResponse::Ok().json(json!({ "job": JobAnswer::under_way(app, &live) })));
+    }
+    let row = find(app, caller, id).await?;
+    let Some(ended) = row.end.as_ref().map(Ended::from) else {
+        let job = JobAnswer::handed_over(app, &row.id, row.milliunits);
+        return Ok(HttpResponse::Ok().json(json!({ "job": job })));
+    };
+    let mut answer = json!({ "job": JobAnswer::ended(app, &row.id, row.milliunits, &ended) });
+    if let (Ended::Done { .. }, Some(fields)) = (ended, answer.as_object_mut()) {
+        let images = answers::images(app, &caller.user_id, &row.id).await?;
+        fields.insert("images".into(), images);
+    }
+    Ok(HttpResponse::Ok().json(answer))
+}
+
+/// `GET /api/jobs/{id}`.
+pub async fn get(
+    caller: Authorized<scope::ImagesRead>,
+    id: web::Path<String>,
+    app: web::Data<App>,
+) -> Result<HttpResponse, ApiError> {
+    app.limits.read(&caller.user_id, app.clock.nanos())?;
+    standing(&app, &caller, &id).await
+}
+
+/// `DELETE /api/jobs/{id}`: frees the accelerator at the next step. A job that ended stays as it is.
+pub async fn cancel(
+    caller: Authorized<scope::ImagesGenerate>,
+    id: web::Path<String>,
+    app: web::Data<App>,
+) -> Result<HttpResponse, ApiError> {
+    app.limits.read(&caller.user_id, app.clock.nanos())?;
+    if let Some(live) = app.jobs.find(&caller.user_id, &id) {
+        live.cancel();
+        let _ = tokio::time::timeout(STEP, live.ended()).await;
+    }
+    standing(&app, &caller, &id).await
+}
+
+/// `GET /api/jobs/{id}/events`: server-sent events until the job ends.
+pub async fn events(
+    caller: Authorized<scope::ImagesRead>,
+    id: web::Path<String>,
+    app: web::Data<App>,
+) -> Result<HttpResponse, ApiError> {
+    app.limits.read(&caller.user_id, app.clock.nanos())?;
+    let mut answer = HttpResponse::Ok();
+    answer
+        .content_type("text/event-stream")
+        .insert_header((header::CACHE_CONTROL, "no-store"))
+        // nginx would keep events until a buffer is full.
+        .insert_header(("x-accel-buffering", "no"));
+    if let Some(live) = app.jobs.find(&caller.user_id, &id) {
+        let place = live.stream().ok_or(ApiError::TooManyStreams)?;
+        return Ok(answer.streaming(stream::of(app.get_ref().clone(), place)));
+    }
+    let row = find(&app, &caller, &id).await?;
+    let Some(ended) = row.end.as_ref().map(Ended::from) else {
+        // Taken by a process before this one: the client comes back by itself.
+        return Ok(answer.body(stream::COME_BACK));
+    };
+    Ok(answer.body(stream::last(&app, &caller.user_id, &row.id, row.milliunits, &ended).await))
+}

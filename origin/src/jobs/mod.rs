@@ -1,0 +1,16 @@
+//! Jobs: generations that live on their own, whoever waits for them.
+//!
+//! [`crate::generate`] writes a job down, gives it to the queue and begins it here ([`Jobs::begin`]). While it lives its
+//! watchers are in memory ([`Live`]): the waiting request, `GET /api/jobs/{id}`, its events ([`events`]). Its end is
+//! written down before anybody hears of it. What a crash or a stop left open is settled at the next start ([`resume`]).
+
+mod answers;
+mod events;
+mod handlers;
+mod live;
+mod resume;
+
+pub(crate) use answers::{job_problem, render, under_way};
+pub use handlers::{cancel, events, get};
+pub use live::{Ended, Jobs, Live};
+pub(crate) use resume::{resume, settle};

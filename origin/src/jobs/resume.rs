@@ -1,0 +1,105 @@
+//! What a crash or a stop left open, settled at the next start: every job is finished or reported failed, none twice.
+
+use std::time::Duration;
+
+use crate::error::ApiError;
+use crate::generate;
+use crate::images::remove_object;
+use crate::startup::App;
+use crate::state::StateError;
+use crate::state::images::ImageRow;
+use crate::state::jobs::{JobEnd, JobRow};
+use crate::storage::StoreError;
+
+/// A job that ended this many processes is not begun again.
+const STARTS: u32 = 3;
+/// Ended jobs, and their idempotency keys, are remembered so long, in seconds.
+const REMEMBERED: u64 = 24 * 3600;
+
+/// Settles what open jobs had written: all pictures of a job there, and it is done; otherwise what is there goes. The
+/// jobs to carry out again are returned.
+///
+/// # Errors
+/// State or store do not answer.
+pub(crate) async fn settle(app: &App) -> Result<Vec<JobRow>, ApiError> {
+    let now = app.clock.seconds();
+    app.state
+        .forget_old_jobs(now.saturating_sub(REMEMBERED))
+        .await?;
+    let mut again = Vec::new();
+    for job in app.state.open_jobs().await? {
+        let rows = app.state.images_of_job(&job.id).await?;
+        if !rows.is_empty() && all_there(app, &rows).await? {
+            let done = JobEnd::Done {
+                queue_ms: 0,
+                run_ms: 0,
+            };
+            app.state.end_job(&job.id, done, now).await?;
+            continue;
+        }
+        for row in rows {
+            remove_object(app, &row.key).await?;
+            app.state.remove_image(&row.user_id, &row.id).await?;
+        }
+        if job.handed_over && job.starts < STARTS {
+            again.push(job);
+        } else {
+            end(app, &job, "interrupted").await?;
+        }
+    }
+    Ok(again)
+}
+
+async fn all_there(app: &App, rows: &[ImageRow]) -> Result<bool, StoreError> {
+    for row in rows {
+        match app.store.head(&row.key).await {
+            Ok(info) if info.size == row.bytes => {}
+            Ok(_) | Err(StoreError::NotFound) => return Ok(false),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(true)
+}
+
+async fn end(app: &App, job: &JobRow, code: &str) -> Result<(), StateError> {
+    let end = JobEnd::Failed {
+        code: code.into(),
+        retry: true,
+    };
+    tracing::warn!(job = job.id, code, "a job could not be carried out again");
+    app.state.end_job(&job.id, end, app.clock.seconds()).await
+}
+
+/// Carries the jobs out again, one admitted after the other; and forgets old ones once an hour from then on.
+pub(crate) fn resume(app: &App, jobs: Vec<JobRow>) {
+    let (app, tasks) = (app.clone(), app.jobs.clone());
+    tasks.spawn(async move {
+        for job in jobs {
+            if let Err(error) = once_more(&app, &job).await {
+                let code = error.problem().code;
+                if let Err(error) = end(&app, &job, code).await {
+                    tracing::error!(%error, "a job's end could not be written down");
+                }
+            }
+        }
+        loop {
+            tokio::time::sleep(Duration::from_secs(3600)).await;
+            let before = app.clock.seconds().saturating_sub(REMEMBERED);
+            if let Err(error) = app.state.forget_old_jobs(before).await {
+                tracing::error!(%error, "old jobs could not be forgotten");
+            }
+        }
+    });
+}
+
+async fn once_more(app: &App, job: &JobRow) -> Result<(), ApiError> {
+    app.state.restart_job(&job.id).await?;
+    loop {
+        match generate::again(app, job).await {
+            Err(ApiError::Busy(seconds)) => tokio::time::sleep(Duration::from_secs(seconds)).await,
+            // The process stops again: the job stays open.
+            Err(ApiError::Stopping) => return Ok(()),
+            other => return other,
+        }
+    }
+}

@@ -1,0 +1,368 @@
+//! Jobs: written down before they start, so that a crash loses none and does none twice.
+//!
+//! A job is `open` until its end is known. Its request, prompt and all, is erased in the transaction that ends it; that
+//! same transaction lists its pictures.
+
+use rusqlite::{OptionalExtension, Row, params};
+
+use super::images::{self, ImageRow, unsigned};
+use super::{State, StateError};
+
+/// A job as it was written down.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JobRow {
+    /// UUID version 7.
+    pub id: String,
+    /// Whose it is.
+    pub user_id: String,
+    /// Unix seconds.
+    pub created: u64,
+    /// What was asked, as long as the job is open.
+    pub request: Option<String>,
+    /// Whether somebody may still ask for it: then a new process carries it out.
+    pub handed_over: bool,
+    /// How often a process began with it.
+    pub starts: u32,
+    /// The idempotency key under which it can be asked for again.
+    pub key: Option<RequestKey>,
+    /// Its cost in thousandths of a unit.
+    pub milliunits: u64,
+    /// How it ended; none while it is open.
+    pub end: Option<JobEnd>,
+}
+
+/// A client's name for one request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequestKey {
+    /// The route and the `Idempotency-Key`.
+    pub name: String,
+    /// MAC of the body, so that another body under the same key is noticed and none can be read.
+    pub body_mac: String,
+}
+
+/// How a job ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum JobEnd {
+    /// Its pictures are listed.
+    Done {
+        /// Milliseconds in the queue.
+        queue_ms: u64,
+        /// Milliseconds at work.
+        run_ms: u64,
+    },
+    /// It failed.
+    Failed {
+        /// The stable code of the failure.
+        code: String,
+        /// Whether a retry under the same key is a new job: so it is when the failure was ours.
+        retry: bool,
+    },
+    /// Its caller cancelled it.
+    Cancelled,
+}
+
+const COLUMNS: &str = "id, user_id, created, request, handed_over, starts, key, body_mac, milliunits, status, queue_ms, run_ms, code";
+
+fn read(row: &Row<'_>) -> rusqlite::Result<JobRow> {
+    let key: Option<String> = row.get(6)?;
+    let body_mac: Option<String> = row.get(7)?;
+    let status: String = row.get(9)?;
+    let end = match status.as_str() {
+        "open" => None,
+        "done" => Some(JobEnd::Done {
+            queue_ms: unsigned(row.get(10)?),
+            run_ms: unsigned(row.get(11)?),
+        }),
+        "cancelled" => Some(JobEnd::Cancelled),
+        _ => Some(JobEnd::Failed {
+            code: row.get::<_, Option<String>>(12)?.unwrap_or_default(),
+            retry: key.is_none(),
+        }),
+    };
+    Ok(JobRow {
+        id: row.get(0)?,
+        user_id: row.get(1)?,
+        created: unsigned(row.get(2)?),
+        request: row.get(3)?,
+        handed_over: row.get(4)?,
+        starts: row.get(5)?,
+        key: key
+            .zip(body_mac)
+            .map(|(name, body_mac)| RequestKey { name, body_mac }),
+        milliunits: unsigned(row.get(8)?),
+        end,
+    })
+}
+
+impl State {
+    /// Writes an open job down.
+    ///
+    /// # Errors
+    /// The state's own.
+    pub async fn open_job(&self, job: JobRow) -> Result<(), StateError> {
+        self.transact(move |tx| {
+            let (name, mac) = job.key.map(|key| (key.name, key.body_mac)).unzip();
+            tx.execute(
+                "INSERT INTO jobs (id, user_id, status, created, request, handed_over, starts, key, body_mac, milliunits)
+                 VALUES (?1, ?2, 'open', ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+                params![
+                    job.id,
+                    job.user_id,
+                    job.created as i64,
+                    job.request,
+                    job.handed_over,
+                    job.starts,
+                    name,
+                    mac,
+                    job.milliunits as i64
+                ],
+            )?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Forgets a job that was not admitted after all.
+    ///
+    /// # Errors
+    /// The state's own.
+    pub async fn forget_job(&self, id: &str) -> Result<(), StateError> {
+        let id = id.to_owned();
+        self.transact(move |tx| {
+            tx.execute("DELETE FROM jobs WHERE id = ?1", [id])?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// The caller was given the job's address: a new process must carry it out too.
+    ///
+    /// # Errors
+    /// The state's own.
+    pub async fn hand_job_over(&self, id: &str) -> Result<(), StateError> {
+        let id = id.to_owned();
+        self.transact(move |tx| {
+            tx.execute("UPDATE jobs SET handed_over = 1 WHERE id = ?1", [id])?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// A process begins with an open job once more.
+    ///
+    /// # Errors
+    /// The state's own.
+    pub async fn restart_job(&self, id: &str) -> Result<(), StateError> {
+        let id = id.to_owned();
+        self.transact(move |tx| {
+            tx.execute("UPDATE jobs SET starts = starts + 1 WHERE id = ?1", [id])?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Ends an open job at `now` (Unix seconds): its request is erased and its pictures are listed, at once. A job that
+    /// ended before stays as it is.
+    ///
+    /// # Errors
+    /// The state's own.
+    pub async fn end_job(&self, id: &str, end: JobEnd, now: u64) -> Result<(), StateError> {
+        let id = id.to_owned();
+        self.transact(move |tx| {
+            let (status, code, retry) = match &end {
+                JobEnd::Done { .. } => ("done", None, false),
+                JobEnd::Failed { code, retry } => ("failed", Some(code.as_str()), *retry),
+                JobEnd::Cancelled => ("cancelled", None, false),
+            };
+            let (queue_ms, run_ms) = match end {
+                JobEnd::Done { queue_ms, run_ms } => (queue_ms, run_ms),
+                _ => (0, 0),
+            };
+            tx.execute(
+                "UPDATE jobs SET status = ?2, code = ?3, ended = ?4, queue_ms = ?5, run_ms = ?6, request = NULL,
+                 key = IIF(?7, NULL, key) WHERE id = ?1 AND status = 'open'",
+                params![id, status, code, now as i64, queue_ms as i64, run_ms as i64, retry],
+            )?;
+            if status == "done" {
+                tx.execute(
+                    "UPDATE images SET stored = 1 WHERE job_id = ?1 AND stored = 0",
+                    [id],
+                )?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// One of a user's jobs.
+    ///
+    /// # Errors
+    /// The state's own.
+    pub async fn job(&self, user: &str, id: &str) -> Result<Option<JobRow>, StateError> {
+        self.one_job("id", user, id).await
+    }
+
+    /// The user's job under an idempotency key.
+    ///
+    /// # Errors
+    /// The state's own.
+    pub async fn job_by_key(&self, user: &str, key: &str) -> Result<Option<JobRow>, StateError> {
+        self.one_job("key", user, key).await
+    }
+
+    async fn one_job(
+        &self,
+        column: &'static str,
+        user: &str,
+        value: &str,
+    ) -> Result<Option<JobRow>, StateError> {
+        let (user, value) = (user.to_owned(), value.to_owned());
+        self.transact(move |tx| {
+            let sql = format!("SELECT {COLUMNS} FROM jobs WHERE user_id = ?1 AND {column} = ?2");
+            Ok(tx.query_row(&sql, [user, value], read).optional()?)
+        })
+        .await
+    }
+
+    /// Jobs without an end, oldest first.
+    ///
+    /// # Errors
+    /// The state's own.
+    pub async fn open_jobs(&self) -> Result<Vec<JobRow>, StateError> {
+        self.transact(|tx| {
+            let mut statement = tx.prepare(&format!(
+                "SELECT {COLUMNS} FROM jobs WHERE status = 'open' ORDER BY id"
+            ))?;
+            let rows = statement.query_map([], read)?.collect::<Result<_, _>>()?;
+            Ok(rows)
+        })
+        .await
+    }
+
+    /// A job's pictures that are still there, listed or pending, in order.
+    ///
+    /// # Errors
+    /// The state's own.
+    pub async fn images_of_job(&self, id: &str) -> Result<Vec<ImageRow>, StateError> {
+        let id = id.to_owned();
+        self.transact(move |tx| {
+            let mut statement = tx.prepare(&format!(
+                "SELECT {} FROM images WHERE job_id = ?1 AND stored <> 2 ORDER BY id",
+                images::COLUMNS
+            ))?;
+            let rows = statement
+                .query_map([id], images::read)?
+                .collect::<Result<_, _>>()?;
+            Ok(rows)
+        })
+        .await
+    }
+
+    /// Forgets jobs that ended and were created before `before` (Unix seconds), and with them their keys.
+    ///
+    /// # Errors
+    /// The state's own.
+    pub async fn forget_old_jobs(&self, before: u64) -> Result<usize, StateError> {
+        self.transact(move |tx| {
+            Ok(tx.execute(
+                "DELETE FROM jobs WHERE status <> 'open' AND created < ?1",
+                [before as i64],
+            )?)
+        })
+        .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn job(id: &str, key: Option<&str>) -> JobRow {
+        JobRow {
+            id: id.into(),
+            user_id: "u".into(),
+            created: 5,
+            request: Some("a purple secret".into()),
+            handed_over: false,
+            starts: 1,
+            key: key.map(|name| RequestKey {
+                name: name.into(),
+                body_mac: "m".into(),
+            }),
+            milliunits: 1500,
+            end: None,
+        }
+    }
+
+    fn state() -> (tempfile::TempDir, State) {
+        let folder = tempfile::tempdir().unwrap();
+        let state = State::open(&folder.path().join("s.sqlite")).unwrap();
+        (folder, state)
+    }
+
+    #[tokio::test]
+    async fn a_job_is_open_until_it_ends_and_ends_once() {
+        let (_folder, state) = state();
+        state.open_job(job("1", None)).await.unwrap();
+        assert_eq!(state.open_jobs().await.unwrap(), [job("1", None)]);
+        assert_eq!(state.job("v", "1").await.unwrap(), None);
+        state.end_job("1", JobEnd::Cancelled, 9).await.unwrap();
+        let done = JobEnd::Done {
+            queue_ms: 1,
+            run_ms: 2,
+        };
+        state.end_job("1", done, 10).await.unwrap();
+        let found = state.job("u", "1").await.unwrap().unwrap();
+        assert_eq!(found.end, Some(JobEnd::Cancelled));
+        assert_eq!(found.request, None);
+        assert_eq!(state.open_jobs().await.unwrap(), []);
+    }
+
+    #[tokio::test]
+    async fn a_failure_of_ours_frees_the_key_and_another_keeps_it() {
+        let (_folder, state) = state();
+        for (id, retry) in [("1", true), ("2", false)] {
+            state.open_job(job(id, Some("k"))).await.unwrap();
+            let code = "x".to_owned();
+            let end = JobEnd::Failed { code, retry };
+            state.end_job(id, end.clone(), 9).await.unwrap();
+            let found = state.job("u", id).await.unwrap().unwrap();
+            assert_eq!(found.end, Some(end));
+            let by_key = state.job_by_key("u", "k").await.unwrap();
+            assert_eq!(by_key.is_none(), retry);
+        }
+        assert!(state.open_job(job("3", Some("k"))).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn old_jobs_are_forgotten_and_open_ones_never() {
+        let (_folder, state) = state();
+        state.open_job(job("1", Some("k"))).await.unwrap();
+        state.open_job(job("2", None)).await.unwrap();
+        state.end_job("1", JobEnd::Cancelled, 9).await.unwrap();
+        assert_eq!(state.forget_old_jobs(5).await.unwrap(), 0);
+        assert_eq!(state.forget_old_jobs(6).await.unwrap(), 1);
+        assert_eq!(state.job_by_key("u", "k").await.unwrap(), None);
+        assert_eq!(state.open_jobs().await.unwrap().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn an_ended_jobs_prompt_is_nowhere_in_the_file() {
+        let (folder, state) = state();
+        state.open_job(job("1", None)).await.unwrap();
+        state.end_job("1", JobEnd::Cancelled, 9).await.unwrap();
+        state
+            .transact(|tx| Ok(tx.query_row("SELECT 1", [], |_| Ok(()))?))
+            .await
+            .unwrap();
+        drop(state);
+        // The connection closes with its thread, which folds the journal into the file.
+        let file = folder.path().join("s.sqlite");
+        let journal = folder.path().join("s.sqlite-wal");
+        while journal.exists() {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        let bytes = std::fs::read(file).unwrap();
+        assert!(!bytes.windows(13).any(|piece| piece == b"purple secret"));
+    }
+}

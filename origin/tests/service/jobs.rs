@@ -1,0 +1,398 @@
+//! Jobs: asynchronous answers, events, cancelling, idempotency, deadlines, stops and crashes.
+
+use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::http::{Answer, Request};
+use crate::program::{ALL_SCOPES, Home, Service, files, quick};
+
+/// The usual service with the demo model beside the tiny one.
+fn home(variables: &[(&str, &str)]) -> Home {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let models = [
+        root.join("tests/goldens/engine/model"),
+        root.join("models/demo/emoji-128"),
+    ];
+    let mut home = Home::new(&[("SIGNET_AUTH__ISSUER", "https://issuer.example")]);
+    home.set("SIGNET_INFER__MODELS", &json!(models).to_string());
+    for (name, value) in variables {
+        home.set(name, value);
+    }
+    home
+}
+
+fn start(variables: &[(&str, &str)]) -> Service {
+    home(variables).serve()
+}
+
+/// A job of the demo model, long enough to be looked at.
+fn long() -> Value {
+    json!({ "prompt": "a purple heart", "model": "emoji-128", "steps": 100, "guidance_scale": 1, "seed": 7 })
+}
+
+fn ask(service: &Service, token: &str, body: &Value) -> Request {
+    service.post("/api/generate").token(token).json(body)
+}
+
+fn submit(service: &Service, token: &str, body: &Value) -> Value {
+    let answer = ask(service, token, body)
+        .header("prefer", "respond-async")
+        .send();
+    assert_eq!(
+        answer.status,
+        202,
+        "{:?}",
+        String::from_utf8_lossy(&answer.body)
+    );
+    assert_eq!(answer.header("preference-applied"), Some("respond-async"));
+    let job = answer.json()["job"].clone();
+    assert_eq!(answer.header("location"), job["status_url"].as_str());
+    job
+}
+
+fn path(job: &Value) -> String {
+    format!("/api/jobs/{}", job["id"].as_str().unwrap())
+}
+
+fn state(service: &Service, token: &str, job: &Value) -> Value {
+    service.get(&path(job)).token(token).send().ok().json()
+}
+
+/// Asks until the job's status is one of these.
+fn until(service: &Service, token: &str, job: &Value, wanted: &[&str]) -> Value {
+    loop {
+        let answer = state(service, token, job);
+        if wanted.contains(&answer["job"]["status"].as_str().unwrap()) {
+            return answer;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Reads a job's events to the end: names and data.
+fn events(service: &Service, token: &str, job: &Value) -> Vec<(String, Value)> {
+    let stream = service
+        .get(&format!("{}/events", path(job)))
+        .token(token)
+        .start()
+        .unwrap();
+    let (mut found, mut name) = (Vec::new(), String::new());
+    for line in BufReader::new(stream).lines().map_while(Result::ok) {
+        if let Some(rest) = line.strip_prefix("event: ") {
+            name = rest.into();
+        } else if let Some(data) = line.strip_prefix("data: ") {
+            found.push((name.clone(), serde_json::from_str(data).unwrap()));
+        }
+    }
+    found
+}
+
+fn used(service: &Service, token: &str, policy: &str) -> u64 {
+    let usage = service.get("/api/usage").token(token).send().ok().json();
+    let rows = usage["limits"].as_array().unwrap().clone();
+    let row = rows.iter().find(|row| row["policy"] == policy).unwrap();
+    row["used"].as_u64().unwrap()
+}
+
+#[test]
+fn a_job_is_answered_at_once_and_found_at_its_address_until_it_is_done() {
+    let service = start(&[]);
+    let token = service.token(ALL_SCOPES);
+    let job = submit(&service, &token, &quick());
+    assert!(["queued", "running"].contains(&job["status"].as_str().unwrap()));
+    let done = until(&service, &token, &job, &["done"]);
+    assert_eq!(done["job"]["id"], job["id"]);
+    assert!(done["job"]["run_ms"].is_u64());
+    let url = done["images"][0]["url"].as_str().unwrap();
+    assert_eq!(service.link(url).send().status, 200);
+    // A picture that is deleted is gone from its job too.
+    let id = done["images"][0]["id"].as_str().unwrap();
+    let gone = service.delete(&format!("/api/images/{id}")).token(&token);
+    assert_eq!(gone.send().status, 204);
+    assert_eq!(state(&service, &token, &job)["images"], json!([]));
+}
+
+#[test]
+fn a_wait_that_is_too_short_ends_with_the_jobs_address() {
+    let service = start(&[]);
+    let token = service.token(ALL_SCOPES);
+    let answer = ask(&service, &token, &long())
+        .header("prefer", "wait=0")
+        .send();
+    assert_eq!(answer.status, 202);
+    assert_eq!(answer.header("preference-applied"), None);
+    // Nobody waits on this connection any more, and the job goes on all the same.
+    let job = answer.json()["job"].clone();
+    assert!(answer.header("location").unwrap().ends_with(&path(&job)));
+    until(&service, &token, &job, &["done"]);
+}
+
+#[test]
+fn events_tell_steps_previews_and_the_end() {
+    let service = start(&[]);
+    let token = service.token(ALL_SCOPES);
+    let job = submit(&service, &token, &long());
+    let told = events(&service, &token, &job);
+    let names: BTreeSet<&str> = told.iter().map(|(name, _)| name.as_str()).collect();
+    assert!(
+        names.contains("step") && names.contains("preview"),
+        "{names:?}"
+    );
+    let steps: Vec<u64> = told
+        .iter()
+        .filter(|(name, _)| name == "step")
+        .map(|(_, data)| data["step"].as_u64().unwrap())
+        .collect();
+    assert!(steps.is_sorted(), "{steps:?}");
+    let (_, preview) = told.iter().find(|(name, _)| name == "preview").unwrap();
+    use base64::{Engine, engine::general_purpose::STANDARD};
+    let png = STANDARD.decode(preview["data"].as_str().unwrap()).unwrap();
+    let picture = image::load_from_memory(&png).unwrap();
+    assert_eq!(
+        u64::from(picture.width()),
+        preview["width"].as_u64().unwrap()
+    );
+    let (last, data) = told.last().unwrap();
+    assert_eq!(last, "done");
+    assert_eq!(data["images"].as_array().unwrap().len(), 1);
+    // Who comes later hears the end alone.
+    let again = events(&service, &token, &job);
+    assert_eq!(again.len(), 1);
+    assert_eq!(again[0].0, "done");
+}
+
+#[test]
+fn a_cancelled_job_frees_the_engine_and_leaves_nothing() {
+    let service = start(&[]);
+    let (token, other) = (service.token(ALL_SCOPES), service.token(ALL_SCOPES));
+    let job = submit(&service, &token, &long());
+    until(&service, &token, &job, &["running"]);
+    let waiting = submit(&service, &other, &quick());
+    let answer = service.delete(&path(&job)).token(&token).send().ok().json();
+    assert_eq!(answer["job"]["status"], "cancelled");
+    // A neighbour in the same batch is not hurt.
+    until(&service, &other, &waiting, &["done"]);
+    let again = service.delete(&path(&job)).token(&token).send().ok().json();
+    assert_eq!(again["job"]["status"], "cancelled");
+    assert_eq!(events(&service, &token, &job)[0].0, "cancelled");
+    assert_eq!(used(&service, &token, "storage"), 0);
+    assert_eq!(used(&service, &token, "jobs"), 0);
+    // It ran: a caller who cancels for ever must not compute for nothing.
+    assert_eq!(used(&service, &token, "user-hour"), 1);
+}
+
+#[test]
+fn another_users_job_is_as_absent_as_one_that_never_was() {
+    let service = start(&[]);
+    let (token, other) = (service.token(ALL_SCOPES), service.token(ALL_SCOPES));
+    let job = submit(&service, &token, &long());
+    let absent = "/api/jobs/00000000-0000-7000-8000-000000000000";
+    for target in [path(&job), absent.into(), "/api/jobs/x".into()] {
+        for request in [
+            service.get(&target),
+            service.delete(&target),
+            service.get(&format!("{target}/events")),
+        ] {
+            let answer = request.token(&other).send();
+            assert_eq!(answer.problem(), (404, "not_found".into()), "{target}");
+        }
+    }
+    until(&service, &token, &job, &["running", "done"]);
+}
+
+#[test]
+fn the_same_key_gives_the_same_job_and_costs_once() {
+    let service = start(&[]);
+    let (token, other) = (service.token(ALL_SCOPES), service.token(ALL_SCOPES));
+    let keyed = |token: &str, key: &str, body: &Value| {
+        ask(&service, token, body)
+            .header("idempotency-key", key)
+            .send()
+    };
+    let first = keyed(&token, "k 1", &quick()).ok();
+    assert_eq!(first.header("idempotency-replayed"), None);
+    let again = keyed(&token, "k 1", &quick()).ok();
+    assert_eq!(again.header("idempotency-replayed"), Some("true"));
+    assert_eq!(first.json()["job"]["id"], again.json()["job"]["id"]);
+    assert_eq!(
+        first.json()["images"][0]["key"],
+        again.json()["images"][0]["key"]
+    );
+    assert_eq!(used(&service, &token, "user-hour"), 1);
+    let mut changed = quick();
+    changed["seed"] = json!(8);
+    assert_eq!(
+        keyed(&token, "k 1", &changed).problem(),
+        (422, "idempotency_mismatch".into())
+    );
+    let theirs = keyed(&other, "k 1", &changed).ok();
+    assert_eq!(theirs.header("idempotency-replayed"), None);
+    for bad in ["", &"k".repeat(256)] {
+        assert_eq!(keyed(&token, bad, &quick()).status, 400);
+    }
+    // A refusal is not kept: the corrected request under the same key is another one.
+    let mut wrong = quick();
+    wrong["steps"] = json!(0);
+    assert_eq!(keyed(&token, "k 2", &wrong).status, 400);
+    keyed(&token, "k 2", &quick()).ok();
+}
+
+#[test]
+fn twenty_equal_requests_at_once_are_one_job() {
+    let service = start(&[]);
+    let token = service.token(ALL_SCOPES);
+    let mut body = quick();
+    body["steps"] = json!(20);
+    let request = ask(&service, &token, &body).header("idempotency-key", "once");
+    let threads: Vec<_> = (0..20)
+        .map(|_| {
+            let request = request.clone();
+            std::thread::spawn(move || request.send())
+        })
+        .collect();
+    let answers: Vec<Answer> = threads
+        .into_iter()
+        .map(|one| one.join().unwrap().ok())
+        .collect();
+    let ids: BTreeSet<String> = answers
+        .iter()
+        .map(|answer| answer.json()["job"]["id"].to_string())
+        .collect();
+    assert_eq!(ids.len(), 1);
+    assert_eq!(used(&service, &token, "user-hour"), 1);
+    let objects = files(&service.home().path("data/objects"));
+    assert_eq!(
+        objects
+            .iter()
+            .filter(|name| name.starts_with("generated/"))
+            .count(),
+        1
+    );
+}
+
+#[test]
+fn a_client_who_left_and_cannot_return_costs_the_engine_nothing_more() {
+    let service = start(&[]);
+    let token = service.token(ALL_SCOPES);
+    let open = ask(&service, &token, &long()).start().unwrap();
+    while used(&service, &token, "jobs") == 0 {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    drop(open);
+    while used(&service, &token, "jobs") > 0 {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert!(
+        service
+            .metrics()
+            .contains("signet_generations_total{outcome=\"cancelled\"} 1")
+    );
+    // Who can come back with the key finds the job done.
+    let keyed = ask(&service, &token, &quick()).header("idempotency-key", "back");
+    drop(keyed.start().unwrap());
+    let answer = keyed.send().ok();
+    assert_eq!(answer.json()["job"]["status"], "done");
+}
+
+#[test]
+fn a_job_past_its_deadline_fails_and_is_not_charged() {
+    let service = start(&[("SIGNET_QUEUE__DEADLINE_SECONDS", "1")]);
+    let token = service.token(ALL_SCOPES);
+    let mut body = long();
+    body["n"] = json!(4);
+    body["guidance_scale"] = json!(7);
+    let answer = ask(&service, &token, &body).send();
+    assert_eq!(answer.problem(), (504, "deadline".into()));
+    assert_eq!(used(&service, &token, "user-hour"), 0);
+}
+
+#[test]
+fn accepted_jobs_survive_a_kill_and_are_done_once() {
+    let service = start(&[]);
+    let token = service.token(ALL_SCOPES);
+    let mut jobs: Vec<Value> = (0..3).map(|_| submit(&service, &token, &quick())).collect();
+    jobs.push(submit(&service, &token, &long()));
+    jobs.push(submit(&service, &token, &long()));
+    until(&service, &token, &jobs[3], &["running"]);
+    let home = service.kill();
+    let service = home.serve();
+    let mut pictures = 0;
+    for job in &jobs {
+        let done = until(&service, &token, job, &["done"]);
+        pictures += done["images"].as_array().unwrap().len();
+        for image in done["images"].as_array().unwrap() {
+            let url = image["url"].as_str().unwrap();
+            assert_eq!(service.link(url).send().status, 200);
+        }
+    }
+    assert_eq!(pictures, 5);
+    let objects = files(&service.home().path("data/objects"));
+    let stored = objects.iter().filter(|name| name.starts_with("generated/"));
+    assert_eq!(stored.count(), pictures, "no job was done twice");
+}
+
+#[test]
+fn killed_after_storing_the_job_is_done_and_not_done_again() {
+    let home = home(&[("SIGNET_TEST_PAUSE_AT", "stored")]);
+    let service = home.serve();
+    let token = service.token(ALL_SCOPES);
+    let job = submit(&service, &token, &quick());
+    while !service.log().contains("paused for a test") {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let mut home = service.kill();
+    home.set("SIGNET_TEST_PAUSE_AT", "nowhere");
+    let before = files(&home.path("data/objects"));
+    let service = home.serve();
+    let done = state(&service, &token, &job);
+    assert_eq!(done["job"]["status"], "done");
+    assert_eq!(done["images"].as_array().unwrap().len(), 1);
+    assert_eq!(files(&service.home().path("data/objects")), before);
+}
+
+#[test]
+fn told_to_stop_the_service_hands_back_what_waits() {
+    let service = start(&[("SIGNET_QUEUE__MAX_BATCH", "2")]);
+    let token = service.token(ALL_SCOPES);
+    let running = submit(&service, &token, &long());
+    until(&service, &token, &running, &["running"]);
+    let waiting = submit(&service, &token, &quick());
+    // Who waits without a way to come back is told at once.
+    let request = ask(&service, &token, &long());
+    let reader = std::thread::spawn(move || request.send());
+    while used(&service, &token, "jobs") < 3 {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    service.signal("TERM");
+    assert_eq!(reader.join().unwrap().problem(), (503, "stopping".into()));
+    let (status, home) = service.ended();
+    assert!(status.success());
+    let service = home.serve();
+    for job in [&running, &waiting] {
+        until(&service, &token, job, &["done"]);
+    }
+}
+
+#[test]
+fn positions_are_true() {
+    let service = start(&[("SIGNET_QUEUE__MAX_BATCH", "2")]);
+    let token = service.token(ALL_SCOPES);
+    let mut body = long();
+    body["n"] = json!(4);
+    let running = submit(&service, &token, &body);
+    until(&service, &token, &running, &["running"]);
+    let waiting: Vec<Value> = (0..3).map(|_| submit(&service, &token, &long())).collect();
+    let places: Vec<Value> = waiting
+        .iter()
+        .map(|job| state(&service, &token, job)["job"]["queue_position"].clone())
+        .collect();
+    assert_eq!(places, [json!(0), json!(1), json!(2)]);
+    let gone = service.delete(&path(&waiting[0])).token(&token);
+    gone.send().ok();
+    let place = state(&service, &token, &waiting[2])["job"]["queue_position"].clone();
+    assert_eq!(place, json!(1));
+}
