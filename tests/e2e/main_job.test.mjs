@@ -115,6 +115,7 @@ test("a_list_shows_it_and_a_deletion_ends_it", async () => {
 
 test("a_job_is_followed_through_the_edge_and_a_retry_does_not_pay_twice", async () => {
   const caller = new Client(env, { address: freshAddress() });
+  const token = await caller.token();
   const headers = { prefer: "respond-async", "idempotency-key": "the same" };
   const ask = () => caller.api("POST", "/api/generate", { token, headers, body: { prompt: "an owl", seed: 3 } });
   const [first, second] = [await ask(), await ask()];

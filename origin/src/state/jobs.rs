@@ -247,7 +247,7 @@ impl State {
         let id = id.to_owned();
         self.transact(move |tx| {
             let mut statement = tx.prepare(&format!(
-                "SELECT {} FROM images WHERE job_id = ?1 AND stored <> 2 ORDER BY id",
+                "SELECT {} FROM images WHERE job_id = ?1 AND stored <> 2 ORDER BY rowid",
                 images::COLUMNS
             ))?;
             let rows = statement
