@@ -260,6 +260,7 @@ impl ResponseError for ApiError {
 impl From<StateError> for ApiError {
     fn from(error: StateError) -> Self {
         match error {
+            StateError::Suspended => Self::Suspended,
             StateError::OverQuota { limit, used } => Self::StorageQuota { limit, used },
             error => Self::State(error),
         }

@@ -26,5 +26,6 @@ pub mod startup;
 pub mod state;
 pub mod storage;
 pub mod studio;
+pub mod sweep;
 pub mod telemetry;
 pub mod upload;

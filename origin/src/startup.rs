@@ -299,6 +299,7 @@ pub async fn serve(mut settings: Settings, clock: Clock) -> Result<(), StartErro
     };
     let ready_file = settings.server.ready_file.clone();
     let app = App::open(settings, clock, parts).await?;
+    crate::sweep::regularly(&app);
     let (queue, jobs) = (app.queue.clone(), app.jobs.clone());
     let studio = web::Data::new(Studio::new(
         &app.settings.images.url(),

@@ -46,6 +46,14 @@ pub(super) enum UserCommand {
         /// The user's id.
         id: String,
     },
+    /// Removes every object, row and job of theirs, and shows it by a listing.
+    Erase {
+        /// The user's id.
+        id: String,
+        /// Removes the bare id too, which else stays suspended while tokens of theirs may be alive.
+        #[arg(long)]
+        forget: bool,
+    },
     /// Refuses every link to their pictures that was signed so far.
     RevokeLinks {
         /// The user's id.
@@ -114,6 +122,7 @@ pub(super) async fn client(
 pub(super) async fn user(command: UserCommand, state: State) -> Result<(), StartError> {
     let (UserCommand::Suspend { id }
     | UserCommand::Resume { id }
+    | UserCommand::Erase { id, .. }
     | UserCommand::RevokeLinks { id }) = &command;
     if !is_user_id(id) {
         return Err(format!("{id:?} is no user id").into());
@@ -121,6 +130,8 @@ pub(super) async fn user(command: UserCommand, state: State) -> Result<(), Start
     match &command {
         UserCommand::Suspend { id } => state.suspend_user(id, true).await?,
         UserCommand::Resume { id } => state.suspend_user(id, false).await?,
+        // Needs the store, so the caller does it.
+        UserCommand::Erase { .. } => {}
         UserCommand::RevokeLinks { id } => {
             let epoch = state.revoke_links(id).await?;
             println!("links signed before now are refused (epoch {epoch})");

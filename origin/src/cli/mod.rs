@@ -3,6 +3,7 @@
 mod clients;
 mod configuration;
 mod links;
+mod sweep;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -60,6 +61,8 @@ enum Command {
     /// Decides about users.
     #[command(subcommand)]
     User(clients::UserCommand),
+    /// Removes what has expired and settles what a crash left behind.
+    Sweep(sweep::SweepArguments),
     /// Checks or shows the configuration.
     #[command(subcommand)]
     Config(configuration::ConfigCommand),
@@ -126,6 +129,17 @@ fn run(command: Command, settings: Settings) -> Result<ExitCode, StartError> {
         Command::Keys(command) => links::keys(command, &settings)?,
         Command::Client(command) => {
             block_on(clients::client(command, open_state(&settings)?, &clock))?
+        }
+        Command::User(clients::UserCommand::Erase { id, forget }) => {
+            if !crate::auth::clients::is_user_id(&id) {
+                return Err(format!("{id:?} is no user id").into());
+            }
+            let state = open_state(&settings)?;
+            block_on(sweep::erase(&id, forget, &settings, state))?
+        }
+        Command::Sweep(arguments) => {
+            let state = open_state(&settings)?;
+            block_on(sweep::sweep(arguments, &settings, state, clock))?
         }
         Command::User(command) => block_on(clients::user(command, open_state(&settings)?))?,
         Command::Config(_) => println!("the configuration is good"),

@@ -42,6 +42,8 @@ pub struct Settings {
     pub queue: crate::schedule::Settings,
     /// Reference images that users send.
     pub uploads: crate::upload::UploadSettings,
+    /// Removing what has expired.
+    pub sweep: crate::sweep::SweepSettings,
     /// Logs.
     pub telemetry: TelemetrySettings,
 }
@@ -64,6 +66,7 @@ impl Settings {
             return Err("queue.longest_wait_seconds is 0".into());
         }
         self.uploads.validate()?;
+        self.sweep.validate()?;
         self.telemetry.validate()?;
         self.storage.validate().map_err(|error| error.to_string())?;
         if !self.limits.enabled && !self.server.bind.ip().is_loopback() {

@@ -38,6 +38,9 @@ pub enum StateError {
         /// Bytes in use or reserved.
         used: u64,
     },
+    /// The user was suspended: nothing more is stored for them.
+    #[error("the user is suspended")]
+    Suspended,
     /// The thread has ended: the program is stopping.
     #[error("the state is closed")]
     Closed,
@@ -65,6 +68,7 @@ impl StateError {
             Self::TooNew { .. } => "state_too_new",
             Self::Exists => "exists",
             Self::OverQuota { .. } => "over_quota",
+            Self::Suspended => "suspended",
             Self::Closed => "state_closed",
             Self::Other(_) => "state_failed",
             Self::At { reason, .. } => reason.code(),

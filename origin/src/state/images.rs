@@ -39,7 +39,7 @@ pub struct ImageRow {
 
 /// Values of the column `stored`; 1 is listed.
 const PENDING: i64 = 0;
-const DELETING: i64 = 2;
+pub(super) const DELETING: i64 = 2;
 
 /// SQLite's integers are signed; ours never are.
 pub(super) fn unsigned(value: i64) -> u64 {
@@ -72,14 +72,19 @@ pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<ImageRow> {
 }
 
 fn charge(tx: &Transaction<'_>, user: &str, bytes: u64, limit: u64) -> Result<(), StateError> {
-    let used: Option<i64> = tx
+    let found: Option<(i64, bool)> = tx
         .query_row(
-            "SELECT stored_bytes FROM users WHERE id = ?1",
+            "SELECT stored_bytes, suspended FROM users WHERE id = ?1",
             [user],
-            |row| row.get(0),
+            |row| Ok((row.get(0)?, row.get(1)?)),
         )
         .optional()?;
-    let used = unsigned(used.unwrap_or(0));
+    let (used, suspended) = found.unwrap_or_default();
+    if suspended {
+        // Since the request began: what was under way then must not outlive it.
+        return Err(StateError::Suspended);
+    }
+    let used = unsigned(used);
     let total = used
         .checked_add(bytes)
         .filter(|&total| total <= limit)
@@ -92,7 +97,11 @@ fn charge(tx: &Transaction<'_>, user: &str, bytes: u64, limit: u64) -> Result<()
 }
 
 /// Removes a row and gives its bytes back; the row, when there was one.
-fn remove(tx: &Transaction<'_>, user: &str, id: &str) -> Result<Option<ImageRow>, StateError> {
+pub(super) fn remove(
+    tx: &Transaction<'_>,
+    user: &str,
+    id: &str,
+) -> Result<Option<ImageRow>, StateError> {
     let row = tx
         .query_row(
             &format!("DELETE FROM images WHERE user_id = ?1 AND id = ?2 RETURNING {COLUMNS}"),
@@ -113,7 +122,7 @@ impl State {
     /// Writes pending rows and charges their bytes, all or none.
     ///
     /// # Errors
-    /// [`StateError::OverQuota`] when the owner would store more than `limit` bytes.
+    /// [`StateError::OverQuota`] when the owner would store more than `limit` bytes; [`StateError::Suspended`].
     pub async fn reserve_images(&self, rows: Vec<ImageRow>, limit: u64) -> Result<(), StateError> {
         self.transact(move |tx| {
             for row in &rows {

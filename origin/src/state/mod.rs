@@ -4,11 +4,13 @@
 //! for the disk. A picture's row, and the bytes it counts, are written before its object ([`images`]).
 
 pub mod clients;
+mod erasing;
 mod error;
 pub mod images;
 pub mod jobs;
 pub mod keys;
 mod schema;
+pub mod sweeping;
 pub mod users;
 
 use std::path::{Path, PathBuf};

@@ -8,6 +8,7 @@ mod folder;
 mod s3;
 mod settings;
 mod types;
+mod walk;
 
 use bytes::Bytes;
 use shared::object_key::ObjectKey;
@@ -16,7 +17,8 @@ pub use error::StoreError;
 pub use folder::FolderStore;
 pub use s3::S3Store;
 pub use settings::{Addressing, S3Settings, StorageSettings, StoreKind};
-pub use types::{Body, ByteRange, Listing, Object, ObjectInfo, PutInfo};
+pub use types::{Body, ByteRange, Listing, Object, ObjectInfo, PutInfo, Unfinished};
+pub use walk::Walk;
 
 /// Most objects in one page of a listing.
 pub const LIST_MAX: usize = 1000;
@@ -111,6 +113,43 @@ impl Store {
         match self {
             Self::Folder(store) => store.delete(key).await,
             Self::S3(store) => store.delete(key).await,
+        }
+    }
+
+    /// Removes many objects at once; those that are not there count as removed.
+    ///
+    /// # Errors
+    /// As [`Store::delete`]; some may be gone then.
+    pub async fn delete_many(&self, keys: Vec<ObjectKey>) -> Result<(), StoreError> {
+        if keys.is_empty() {
+            return Ok(());
+        }
+        match self {
+            Self::Folder(store) => store.delete_many(keys).await,
+            Self::S3(store) => store.delete_many(keys).await,
+        }
+    }
+
+    /// Writes that were begun and not finished, by whomever: some may be under way.
+    ///
+    /// # Errors
+    /// Any [`StoreError`].
+    pub async fn unfinished(&self) -> Result<Vec<Unfinished>, StoreError> {
+        match self {
+            Self::Folder(store) => store.unfinished().await,
+            Self::S3(store) => store.unfinished().await,
+        }
+    }
+
+    /// Drops an unfinished write and what it holds.
+    ///
+    /// # Errors
+    /// Any [`StoreError`] but `NotFound`.
+    pub async fn drop_unfinished(&self, write: &Unfinished) -> Result<(), StoreError> {
+        match (self, write.upload.as_deref()) {
+            (Self::Folder(store), None) => store.drop_unfinished(&write.name).await,
+            (Self::S3(store), Some(upload)) => store.drop_unfinished(&write.name, upload).await,
+            _ => Ok(()),
         }
     }
 

@@ -89,6 +89,19 @@ pub struct Object {
     pub body: Body,
 }
 
+/// A write that was begun and not finished.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unfinished {
+    /// The temporary file, or the key that was to be written.
+    pub name: String,
+    /// The upload's id, at an S3 server.
+    pub upload: Option<String>,
+    /// Bytes so far, where the store says.
+    pub size: Option<u64>,
+    /// When it was begun or last written to.
+    pub begun: Option<SystemTime>,
+}
+
 /// One page of a listing, in ascending byte order of the keys.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Listing {

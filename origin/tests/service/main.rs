@@ -11,6 +11,7 @@ mod http;
 mod program;
 
 mod bad_input;
+mod cleaning;
 mod configuration;
 mod crash;
 mod edge;

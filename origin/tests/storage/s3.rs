@@ -21,6 +21,25 @@ mod moto {
     }
 
     crate::suite::conforms!(open);
+
+    #[tokio::test]
+    async fn an_upload_in_parts_that_nobody_finished_is_found_and_dropped() {
+        let fixture = open().await;
+        let name = format!("generated/{}/a.png", crate::suite::user());
+        servers::begin_parts(&servers::moto().endpoint, &name);
+        let ours = async || {
+            let mut found = fixture.store.unfinished().await.unwrap();
+            found.retain(|write| write.name == name);
+            found
+        };
+        let [write] = &ours().await[..] else {
+            panic!("{:?}", ours().await)
+        };
+        assert!(write.begun.is_some() && write.upload.is_some());
+        fixture.store.drop_unfinished(write).await.unwrap();
+        assert_eq!(ours().await, []);
+        fixture.store.drop_unfinished(write).await.unwrap();
+    }
 }
 
 mod r2 {

@@ -60,6 +60,15 @@ fn start(name: &str) -> Server {
 
 /// A PUT of the bucket by hand: the store itself can make none.
 fn make_bucket(endpoint: &str) {
+    by_hand(endpoint, "PUT", &format!("/{BUCKET}"));
+}
+
+/// Begins an upload in parts that nobody will finish.
+pub fn begin_parts(endpoint: &str, key: &str) {
+    by_hand(endpoint, "POST", &format!("/{BUCKET}/{key}?uploads"));
+}
+
+fn by_hand(endpoint: &str, method: &str, target: &str) {
     use std::io::Write;
     let address = endpoint.strip_prefix("http://").unwrap();
     let mut stream = std::net::TcpStream::connect(address).unwrap();
@@ -69,7 +78,7 @@ fn make_bucket(endpoint: &str) {
     );
     write!(
         stream,
-        "PUT /{BUCKET} HTTP/1.1\r\nHost: {address}\r\nAuthorization: {authorization}\r\n\
+        "{method} {target} HTTP/1.1\r\nHost: {address}\r\nAuthorization: {authorization}\r\n\
          Content-Length: 0\r\nConnection: close\r\n\r\n"
     )
     .unwrap();

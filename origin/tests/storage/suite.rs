@@ -31,6 +31,8 @@ macro_rules! conforms {
             a_large_object_survives_being_sent_in_parts,
             readers_never_see_half_a_write,
             a_store_that_works_passes_its_check,
+            many_objects_go_at_once,
+            a_walk_sees_what_pages_see,
         );
     };
     ($open:path: $($promise:ident,)*) => {
@@ -353,4 +355,35 @@ pub async fn readers_never_see_half_a_write(store: &Store) {
 
 pub async fn a_store_that_works_passes_its_check(store: &Store) {
     store.check().await.unwrap();
+}
+
+pub async fn many_objects_go_at_once(store: &Store) {
+    let (prefix, keys) = fill(store).await;
+    let (gone, left) = keys.split_at(5);
+    let mut wanted: Vec<ObjectKey> = gone.iter().map(|text| key(text)).collect();
+    wanted.push(key(&format!("{prefix}never-there.png")));
+    wanted.push(key(&format!("{prefix}never/there.png")));
+    store.delete_many(wanted).await.unwrap();
+    store.delete_many(Vec::new()).await.unwrap();
+    assert_eq!(names(&store.list(&prefix, None, 1000).await.unwrap()), left);
+}
+
+pub async fn a_walk_sees_what_pages_see(store: &Store) {
+    let (prefix, keys) = fill(store).await;
+    for after in [None, Some(keys[3].clone()), Some(format!("{prefix}a/"))] {
+        let mut walk = store.walk(after.clone());
+        let mut seen = Vec::new();
+        while let Some(page) = walk.next().await {
+            seen.extend(names(&page.unwrap()));
+        }
+        assert!(seen.is_sorted(), "{seen:?}");
+        // Other tests write beside us.
+        seen.retain(|key| key.starts_with(&prefix));
+        let wanted: Vec<_> = keys
+            .iter()
+            .filter(|key| after.as_ref().is_none_or(|after| *key > after))
+            .cloned()
+            .collect();
+        assert_eq!(seen, wanted, "after {after:?}");
+    }
 }

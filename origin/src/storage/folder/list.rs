@@ -152,7 +152,7 @@ impl Entry {
     }
 }
 
-fn info(key: ObjectKey, stat: &rustix::fs::Stat) -> ObjectInfo {
+pub(super) fn info(key: ObjectKey, stat: &rustix::fs::Stat) -> ObjectInfo {
     let (seconds, nanoseconds) = (stat.st_mtime, stat.st_mtime_nsec as i64);
     let size = u64::try_from(stat.st_size).unwrap_or(0);
     ObjectInfo {
@@ -163,7 +163,7 @@ fn info(key: ObjectKey, stat: &rustix::fs::Stat) -> ObjectInfo {
     }
 }
 
-fn time(seconds: i64, nanoseconds: i64) -> Option<SystemTime> {
+pub(super) fn time(seconds: i64, nanoseconds: i64) -> Option<SystemTime> {
     let whole = Duration::from_secs(u64::try_from(seconds).ok()?);
     let part = Duration::from_nanos(u64::try_from(nanoseconds).ok()?);
     UNIX_EPOCH.checked_add(whole)?.checked_add(part)

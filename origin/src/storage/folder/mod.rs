@@ -8,6 +8,8 @@ mod errno;
 mod list;
 mod read;
 mod tree;
+mod unfinished;
+mod walk;
 
 use std::fs::File;
 use std::io::Write;

@@ -6,6 +6,7 @@
 mod connect;
 mod failure;
 mod multipart;
+mod unfinished;
 
 use std::time::SystemTime;
 
