@@ -2,6 +2,7 @@
 
 mod clients;
 mod configuration;
+mod lifecycle;
 mod links;
 mod sweep;
 
@@ -61,6 +62,9 @@ enum Command {
     /// Decides about users.
     #[command(subcommand)]
     User(clients::UserCommand),
+    /// Shows and writes the bucket's lifecycle rules.
+    #[command(subcommand)]
+    Lifecycle(lifecycle::LifecycleCommand),
     /// Removes what has expired and settles what a crash left behind.
     Sweep(sweep::SweepArguments),
     /// Checks or shows the configuration.
@@ -137,6 +141,7 @@ fn run(command: Command, settings: Settings) -> Result<ExitCode, StartError> {
             let state = open_state(&settings)?;
             block_on(sweep::erase(&id, forget, &settings, state))?
         }
+        Command::Lifecycle(command) => block_on(lifecycle::lifecycle(command, &settings))?,
         Command::Sweep(arguments) => {
             let state = open_state(&settings)?;
             block_on(sweep::sweep(arguments, &settings, state, clock))?

@@ -5,6 +5,7 @@
 
 mod error;
 mod folder;
+pub mod lifecycle;
 mod s3;
 mod settings;
 mod types;

@@ -38,6 +38,9 @@ pub struct StorageSettings {
     pub kind: StoreKind,
     /// The folder that holds the objects, when `kind` is `folder`. Created with mode 700.
     pub folder: PathBuf,
+    /// Days after which `signet lifecycle apply` lets results move to the bucket's colder class (`STANDARD_IA`); 0 for
+    /// never. Amazon S3 allows it from day 30 on, when results go; R2 bills that class for at least 30 days.
+    pub cold_after_days: u32,
     /// The bucket and how to reach it, when `kind` is `s3`.
     pub s3: S3Settings,
 }
@@ -47,6 +50,7 @@ impl Default for StorageSettings {
         Self {
             kind: StoreKind::Folder,
             folder: PathBuf::from("data/objects"),
+            cold_after_days: 0,
             s3: S3Settings::default(),
         }
     }

@@ -4,6 +4,7 @@
 
 mod faults;
 mod folder;
+mod lifecycle;
 mod proxy;
 mod s3;
 mod servers;

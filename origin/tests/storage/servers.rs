@@ -60,15 +60,16 @@ fn start(name: &str) -> Server {
 
 /// A PUT of the bucket by hand: the store itself can make none.
 fn make_bucket(endpoint: &str) {
-    by_hand(endpoint, "PUT", &format!("/{BUCKET}"));
+    by_hand(endpoint, "PUT", &format!("/{BUCKET}"), "");
 }
 
 /// Begins an upload in parts that nobody will finish.
 pub fn begin_parts(endpoint: &str, key: &str) {
-    by_hand(endpoint, "POST", &format!("/{BUCKET}/{key}?uploads"));
+    by_hand(endpoint, "POST", &format!("/{BUCKET}/{key}?uploads"), "");
 }
 
-fn by_hand(endpoint: &str, method: &str, target: &str) {
+/// A call that moto believes without a true signature.
+pub fn by_hand(endpoint: &str, method: &str, target: &str, body: &str) {
     use std::io::Write;
     let address = endpoint.strip_prefix("http://").unwrap();
     let mut stream = std::net::TcpStream::connect(address).unwrap();
@@ -79,7 +80,8 @@ fn by_hand(endpoint: &str, method: &str, target: &str) {
     write!(
         stream,
         "{method} {target} HTTP/1.1\r\nHost: {address}\r\nAuthorization: {authorization}\r\n\
-         Content-Length: 0\r\nConnection: close\r\n\r\n"
+         Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        body.len()
     )
     .unwrap();
     let mut status = String::new();

@@ -5,6 +5,7 @@
 
 mod connect;
 mod failure;
+mod lifecycle;
 mod multipart;
 mod unfinished;
 
