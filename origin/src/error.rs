@@ -5,7 +5,7 @@ use actix_web::{HttpResponse, HttpResponseBuilder, ResponseError};
 use shared::problem::{self, Problem};
 
 use crate::infer::InferError;
-use crate::quota::Refusal;
+use crate::quota::{QuotaError, Refusal};
 use crate::schedule::JobError;
 use crate::state::StateError;
 use crate::storage::StoreError;
@@ -293,5 +293,14 @@ impl From<JobError> for ApiError {
 impl From<Refusal> for ApiError {
     fn from(refusal: Refusal) -> Self {
         Self::Limited(refusal)
+    }
+}
+
+impl From<QuotaError> for ApiError {
+    fn from(error: QuotaError) -> Self {
+        match error {
+            QuotaError::Refused(refusal) => Self::Limited(refusal),
+            QuotaError::State(error) => error.into(),
+        }
     }
 }

@@ -59,7 +59,8 @@ pub async fn generate(
     if owner.suspended {
         return Err(ApiError::Suspended);
     }
-    let limit = app.limits.storage_limit();
+    let allowed = app.limits.allowance(&owner);
+    let limit = allowed.storage_bytes;
     if owner.stored_bytes >= limit {
         // Told before the accelerator works for pictures that nobody could keep.
         let used = owner.stored_bytes;
@@ -70,8 +71,10 @@ pub async fn generate(
         address: address.0,
         token: &caller.jti,
         user: &caller.user_id,
+        milliunits: job.cost_milliunits(),
+        allowed,
     };
-    let reservation = app.limits.admit(charge, app.clock.nanos())?;
+    let reservation = app.limits.admit(charge, app.clock.nanos()).await?;
     let origin = Origin::of(&request, &caller, address, &reservation);
     let can_return = key.is_some() || wish.is_async();
     // A client who leaves in the middle of it leaves a job that is admitted or none.

@@ -38,14 +38,18 @@ pub async fn public(
     run(request, next, |request, app| {
         known_host(request, &app.settings.server.hosts())?;
         no_token_in_query(request)?;
-        edge_trust::admit(request)?;
-        let address = request.extensions().get::<ClientAddress>().copied();
-        if let Some(address) = address.filter(|_| GENERATION_ROUTES.contains(&request.path())) {
-            app.limits.arrive(address.0, app.clock.nanos())?;
-        }
-        Ok(())
+        edge_trust::admit(request)
     })
     .await
+}
+
+/// Counts an arrival at a generation route; elsewhere, and where no address is known, there is none.
+async fn arrive(request: &ServiceRequest, app: &App) -> Result<(), ApiError> {
+    let address = request.extensions().get::<ClientAddress>().copied();
+    if let Some(address) = address.filter(|_| GENERATION_ROUTES.contains(&request.path())) {
+        app.limits.arrive(address.0, app.clock.nanos()).await?;
+    }
+    Ok(())
 }
 
 /// The images listener's: links speak for themselves.
@@ -79,7 +83,10 @@ async fn run(
     request.extensions_mut().insert(RequestId(id.clone()));
     let app = request.app_data::<web::Data<App>>().cloned();
     let app = app.ok_or_else(|| ApiError::Internal("no app data".into()))?;
-    let checked = check(&request, &app);
+    let checked = match check(&request, &app) {
+        Ok(()) => arrive(&request, &app).await,
+        refused => refused,
+    };
     let mut response = match checked {
         Ok(()) => match next.call(request).await {
             Ok(response) => response.map_into_boxed_body(),

@@ -196,7 +196,7 @@ impl App {
             ),
             resource_policy: referers.resource_policy(images_url.split("://").nth(1).unwrap_or("")),
             referers: Arc::new(referers),
-            limits: Limits::new(&settings.limits)?,
+            limits: Limits::open(&settings.limits, &settings.plans, &state, clock.nanos()).await?,
             uploads: Uploads::new(settings.uploads.clone())?,
             sessions: Sessions::new(settings.auth.session_hours * 3600),
             edge_keys: edge_keys.filter(|_| settings.edge.require).map(Arc::new),

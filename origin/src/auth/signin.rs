@@ -46,7 +46,9 @@ pub async fn login(
     if !is_local_allowed(&app) {
         return Err(ApiError::Problem(shared::problem::NOT_FOUND));
     }
-    app.limits.token_endpoint(address.0, app.clock.nanos())?;
+    app.limits
+        .token_endpoint(address.0, None, app.clock.nanos())
+        .await?;
     // A link on a foreign page must not sign anybody in.
     let site = request
         .headers()

@@ -38,6 +38,12 @@ fn parse_form(body: &str) -> Option<Vec<(String, String)>> {
     Some(out)
 }
 
+fn value_of<'a>(form: &'a [(String, String)], name: &str) -> Option<&'a str> {
+    form.iter()
+        .find(|(known, _)| known == name)
+        .map(|(_, value)| value.as_str())
+}
+
 /// application/x-www-form-urlencoded.
 fn decode(text: &str) -> Option<String> {
     let mut bytes = text.bytes();
@@ -77,7 +83,15 @@ pub async fn token(
     address: ClientAddress,
     app: web::Data<App>,
 ) -> Result<HttpResponse, ApiError> {
-    app.limits.token_endpoint(address.0, app.clock.nanos())?;
+    let form = std::str::from_utf8(&body).ok().and_then(parse_form);
+    let in_header = basic(&request);
+    let named = match (&in_header, &form) {
+        (Some(Some((id, _))), _) => Some(id.as_str()),
+        (_, Some(form)) => value_of(form, "client_id"),
+        _ => None,
+    };
+    let now = app.clock.nanos();
+    app.limits.token_endpoint(address.0, named, now).await?;
     let invalid = |text| Ok(refuse(400, "invalid_request", text));
     let is_form = request
         .headers()
@@ -94,14 +108,10 @@ pub async fn token(
     if !is_form {
         return invalid("the body must be application/x-www-form-urlencoded");
     }
-    let Some(form) = std::str::from_utf8(&body).ok().and_then(parse_form) else {
+    let Some(form) = form else {
         return invalid("the body is no form, or names a parameter twice");
     };
-    let field = |name: &str| {
-        form.iter()
-            .find(|(known, _)| known == name)
-            .map(|(_, value)| value.as_str())
-    };
+    let field = |name: &str| value_of(&form, name);
     match field("grant_type") {
         Some("client_credentials") => {}
         Some(_) => {
@@ -113,7 +123,7 @@ pub async fn token(
         }
         None => return invalid("grant_type is missing"),
     }
-    let Some(in_header) = basic(&request) else {
+    let Some(in_header) = in_header else {
         return Ok(refuse(
             401,
             "invalid_client",
@@ -153,6 +163,7 @@ pub async fn token(
             ));
         }
     };
+    app.limits.token_granted(address.0, &client.id, now).await;
     let granted = Scopes::parse(&client.scopes)
         .map_err(|scope| ApiError::Internal(format!("client with scope {scope}")))?;
     let scopes = match field("scope").map(Scopes::parse) {

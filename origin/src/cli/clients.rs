@@ -5,6 +5,8 @@ use clap::Subcommand;
 use crate::auth::Scopes;
 use crate::auth::clients::{add, is_user_id};
 use crate::clock::{Clock, rfc3339};
+use crate::config::Settings;
+use crate::quota::{PlanSettings, plans::DEFAULT_PLAN};
 use crate::startup::StartError;
 use crate::state::State;
 
@@ -53,6 +55,20 @@ pub(super) enum UserCommand {
         /// Removes the bare id too, which else stays suspended while tokens of theirs may be alive.
         #[arg(long)]
         forget: bool,
+    },
+    /// Puts a user on a plan of the configuration; `default` takes them off any.
+    Plan {
+        /// The user's id.
+        id: String,
+        /// The plan's name.
+        plan: String,
+    },
+    /// Sets limits of one user alone, such as `user-hour=100 token=60/20`; `POLICY=plan` goes back to the plan's.
+    Limit {
+        /// The user's id.
+        id: String,
+        /// `POLICY=VALUE`; a rate is `PER_MINUTE/BURST`. None: shows them.
+        limits: Vec<String>,
     },
     /// Refuses every link to their pictures that was signed so far.
     RevokeLinks {
@@ -119,10 +135,16 @@ pub(super) async fn client(
     Ok(())
 }
 
-pub(super) async fn user(command: UserCommand, state: State) -> Result<(), StartError> {
+pub(super) async fn user(
+    command: UserCommand,
+    state: State,
+    settings: &Settings,
+) -> Result<(), StartError> {
     let (UserCommand::Suspend { id }
     | UserCommand::Resume { id }
     | UserCommand::Erase { id, .. }
+    | UserCommand::Plan { id, .. }
+    | UserCommand::Limit { id, .. }
     | UserCommand::RevokeLinks { id }) = &command;
     if !is_user_id(id) {
         return Err(format!("{id:?} is no user id").into());
@@ -132,10 +154,74 @@ pub(super) async fn user(command: UserCommand, state: State) -> Result<(), Start
         UserCommand::Resume { id } => state.suspend_user(id, false).await?,
         // Needs the store, so the caller does it.
         UserCommand::Erase { .. } => {}
+        UserCommand::Plan { id, plan } => {
+            if !settings.plans.contains_key(plan) && plan != DEFAULT_PLAN {
+                return Err(format!("no plan is called {plan:?} in the configuration").into());
+            }
+            let plan = Some(plan.as_str()).filter(|plan| *plan != DEFAULT_PLAN);
+            state.set_plan(id, plan).await?;
+        }
+        UserCommand::Limit { id, limits } => {
+            let before = state.user(id).await?.overrides;
+            let after = changed(&before, limits)?;
+            if after != before {
+                state.set_overrides(id, &after).await?;
+            }
+            println!(
+                "{}",
+                if after.is_empty() {
+                    "as the plan says"
+                } else {
+                    &after
+                }
+            );
+        }
         UserCommand::RevokeLinks { id } => {
             let epoch = state.revoke_links(id).await?;
             println!("links signed before now are refused (epoch {epoch})");
         }
     }
     Ok(())
+}
+
+/// A user's overrides after these changes.
+fn changed(before: &str, changes: &[String]) -> Result<String, String> {
+    let mut kept: Vec<&str> = before.split(' ').filter(|one| !one.is_empty()).collect();
+    for change in changes {
+        let (policy, value) = change
+            .split_once('=')
+            .ok_or_else(|| format!("{change:?} is not POLICY=VALUE"))?;
+        if value != "plan" {
+            PlanSettings::default().set(policy, value)?;
+        }
+        kept.retain(|one| one.split('=').next() != Some(policy));
+        if value != "plan" {
+            kept.push(change);
+        }
+    }
+    kept.sort_unstable();
+    Ok(kept.join(" "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn overrides_are_changed_one_by_one() {
+        let change = |before: &str, changes: &[&str]| {
+            let changes: Vec<String> = changes.iter().map(|one| (*one).to_owned()).collect();
+            changed(before, &changes)
+        };
+        assert_eq!(
+            change("jobs=2", &["user-hour=9", "jobs=3"]).unwrap(),
+            "jobs=3 user-hour=9"
+        );
+        assert_eq!(
+            change("jobs=2 user-hour=9", &["jobs=plan"]).unwrap(),
+            "user-hour=9"
+        );
+        assert_eq!(change("jobs=2", &[]).unwrap(), "jobs=2");
+        assert!(change("", &["speed=9"]).is_err() && change("", &["jobs"]).is_err());
+    }
 }

@@ -146,7 +146,9 @@ fn run(command: Command, settings: Settings) -> Result<ExitCode, StartError> {
             let state = open_state(&settings)?;
             block_on(sweep::sweep(arguments, &settings, state, clock))?
         }
-        Command::User(command) => block_on(clients::user(command, open_state(&settings)?))?,
+        Command::User(command) => {
+            block_on(clients::user(command, open_state(&settings)?, &settings))?
+        }
         Command::Config(_) => println!("the configuration is good"),
     }
     Ok(ExitCode::SUCCESS)

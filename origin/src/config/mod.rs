@@ -32,6 +32,8 @@ pub struct Settings {
     pub auth: AuthSettings,
     /// Rates and quotas.
     pub limits: LimitSettings,
+    /// What plans change of the limits, by the plan's name.
+    pub plans: crate::quota::Plans,
     /// Where pictures lie.
     pub storage: StorageSettings,
     /// What must survive a restart.
@@ -56,6 +58,7 @@ impl Settings {
         self.images.validate()?;
         self.auth.validate()?;
         self.limits.validate()?;
+        crate::quota::plans::validate(&self.plans)?;
         if self.queue.depth < 64 {
             return Err(format!(
                 "queue.depth is {}; at least 64 jobs must fit",

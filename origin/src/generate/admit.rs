@@ -20,9 +20,6 @@ use crate::startup::App;
 use crate::state::jobs::{JobRow, RequestKey};
 use crate::telemetry::RequestId;
 
-/// Weight of a user among others; plans will differ.
-const WEIGHT: u32 = 1;
-
 /// Where a job came from: what its line in the log tells.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Origin {
@@ -127,9 +124,12 @@ async fn begin(app: &App, mut job: Admitted) -> Result<Arc<Live>, ApiError> {
         image,
         deadline: Some(Instant::now() + Duration::from_secs(app.settings.queue.deadline_seconds)),
     };
+    // A job that a crash interrupted has no reservation any more, and runs with an ordinary share.
+    let weight = job.reservation.as_ref();
+    let weight = weight.map_or(1, |reservation| reservation.allowed().weight);
     let handle = app
         .queue
-        .submit(wanted, &job.origin.user, WEIGHT)
+        .submit(wanted, &job.origin.user, weight)
         .map_err(|error| {
             app.metrics
                 .generations

@@ -49,35 +49,33 @@ pub(super) async fn run(app: &App, job: &mut Admitted) -> Result<Done, ApiError>
     outcome
 }
 
-/// Waits for the job, and tells the reservation when the accelerator begins with it.
+/// Waits for the job, and tells the reservation how far the accelerator is with it.
 async fn watched(
     handle: JobHandle,
     mut reservation: Option<&mut Reservation>,
 ) -> Result<Done, ApiError> {
     let mut progress = handle.progress();
     let mut outcome = pin!(handle.outcome());
-    let mut start = || {
-        if let Some(reservation) = reservation.as_mut() {
-            reservation.start();
-        }
-    };
-    let early = tokio::select! {
-        biased;
-        done = &mut outcome => Some(done),
-        running = progress.wait_for(|now| matches!(now, Progress::Running { .. })) => {
-            if running.is_ok() {
-                start();
+    let done = loop {
+        tokio::select! {
+            biased;
+            done = &mut outcome => break done,
+            changed = progress.changed() => {
+                if changed.is_err() {
+                    // The outcome says the rest.
+                    break outcome.await;
+                }
+                if let Progress::Running { step, steps } = *progress.borrow_and_update()
+                    && let Some(reservation) = reservation.as_mut()
+                {
+                    reservation.progress(step, steps);
+                }
             }
-            None
         }
-    };
-    let done = match early {
-        Some(done) => done,
-        None => outcome.await,
     };
     // A quick job may be over before anybody saw it run.
-    if done.is_ok() {
-        start();
+    if let (Ok(_), Some(reservation)) = (&done, reservation) {
+        reservation.start();
     }
     done.map_err(ApiError::from)
 }
@@ -173,7 +171,13 @@ pub(crate) async fn store_objects(
     rows: &[ImageRow],
     objects: Vec<Bytes>,
 ) -> Result<(), ApiError> {
-    let limit = app.limits.storage_limit();
+    let Some(owner) = rows.first().map(|row| row.user_id.as_str()) else {
+        return Ok(());
+    };
+    let limit = app
+        .limits
+        .allowance(&app.state.user(owner).await?)
+        .storage_bytes;
     app.state.reserve_images(rows.to_vec(), limit).await?;
     let begun = app.clock.nanos();
     #[cfg(debug_assertions)]

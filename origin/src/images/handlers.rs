@@ -46,7 +46,7 @@ pub async fn list(
     query: Result<web::Query<ListQuery>, actix_web::Error>,
     app: web::Data<App>,
 ) -> Result<HttpResponse, ApiError> {
-    app.limits.read(&caller.user_id, app.clock.nanos())?;
+    app.limits.read(&caller.user_id, app.clock.nanos()).await?;
     let query = query
         .map_err(|_| ApiError::Invalid("the query has limit (1 to 100) and cursor".into()))?
         .into_inner();
@@ -105,7 +105,7 @@ pub async fn link(
     body: SignedBody,
     app: web::Data<App>,
 ) -> Result<HttpResponse, ApiError> {
-    app.limits.read(&caller.user_id, app.clock.nanos())?;
+    app.limits.read(&caller.user_id, app.clock.nanos()).await?;
     let body: LinkBody = if body.is_empty() {
         LinkBody::default()
     } else {
@@ -201,13 +201,16 @@ pub async fn usage(
     address: ClientAddress,
     app: web::Data<App>,
 ) -> Result<HttpResponse, ApiError> {
-    app.limits.read(&caller.user_id, app.clock.nanos())?;
-    let stored = app.state.user(&caller.user_id).await?.stored_bytes;
+    app.limits.read(&caller.user_id, app.clock.nanos()).await?;
+    let user = app.state.user(&caller.user_id).await?;
     let charge = Charge {
         address: address.0,
         token: &caller.jti,
         user: &caller.user_id,
+        milliunits: 0,
+        allowed: app.limits.allowance(&user),
     };
-    let limits = app.limits.usage(charge, stored, app.clock.nanos());
+    let now = app.clock.nanos();
+    let limits = app.limits.usage(charge, user.stored_bytes, now).await;
     Ok(HttpResponse::Ok().json(serde_json::json!({ "limits": limits })))
 }

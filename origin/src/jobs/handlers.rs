@@ -51,7 +51,7 @@ pub async fn get(
     id: web::Path<String>,
     app: web::Data<App>,
 ) -> Result<HttpResponse, ApiError> {
-    app.limits.read(&caller.user_id, app.clock.nanos())?;
+    app.limits.read(&caller.user_id, app.clock.nanos()).await?;
     standing(&app, &caller, &id).await
 }
 
@@ -61,7 +61,7 @@ pub async fn cancel(
     id: web::Path<String>,
     app: web::Data<App>,
 ) -> Result<HttpResponse, ApiError> {
-    app.limits.read(&caller.user_id, app.clock.nanos())?;
+    app.limits.read(&caller.user_id, app.clock.nanos()).await?;
     if let Some(live) = app.jobs.find(&caller.user_id, &id) {
         live.cancel();
         let _ = tokio::time::timeout(STEP, live.ended()).await;
@@ -75,7 +75,7 @@ pub async fn events(
     id: web::Path<String>,
     app: web::Data<App>,
 ) -> Result<HttpResponse, ApiError> {
-    app.limits.read(&caller.user_id, app.clock.nanos())?;
+    app.limits.read(&caller.user_id, app.clock.nanos()).await?;
     let mut answer = HttpResponse::Ok();
     answer
         .content_type("text/event-stream")

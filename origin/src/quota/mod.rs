@@ -1,15 +1,72 @@
 //! How much: every limit of a generation in one decision. All layers are charged or none; the answer names the first
 //! that refused, and a refusal leaves nothing behind.
 //!
-//! Layers in order: penalty box → address → token → user's sliding hour → concurrent jobs. Storage is charged with the
-//! picture's row ([`crate::state::images`]), where the bytes are known.
+//! Layers in order: penalty box (at arrival) → address → token → user → user's sliding hour → concurrent jobs → cost
+//! units of a day. Storage is charged with the picture's row ([`crate::state::images`]), where the bytes are known.
+//! Whose limits are which is said by [`plans`].
 
+mod error;
 mod headers;
+mod limits;
 mod memory;
+pub mod plans;
 mod reservation;
 mod settings;
+mod usage;
 
+#[cfg(test)]
+mod memory_tests;
+#[cfg(test)]
+mod model_tests;
+#[cfg(test)]
+mod suite;
+
+use std::net::IpAddr;
+
+pub use error::QuotaError;
 pub use headers::{PolicyUse, Refusal};
-pub use memory::{Charge, Limits};
+pub use limits::{Charge, Limits};
+pub use plans::{Allowance, PlanSettings, Plans};
 pub use reservation::Reservation;
 pub use settings::{LimitSettings, RateSettings};
+
+use limits::{Rates, Ticket};
+use reservation::Settle;
+
+/// A charge as the backends see it.
+struct Ask<'a> {
+    narrow: IpAddr,
+    wide: Option<IpAddr>,
+    token: &'a str,
+    user: &'a str,
+    milliunits: u64,
+    allowed: Allowance,
+}
+
+/// What one admission charged in memory.
+#[derive(Debug)]
+struct Taken {
+    narrow: IpAddr,
+    wide: Option<IpAddr>,
+    token: u64,
+    user: Box<str>,
+    at: u64,
+    milliunits: u64,
+    allowed: Allowance,
+}
+
+/// Policies of a user that stand for themselves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Simple {
+    Reads,
+    Uploads,
+}
+
+impl Simple {
+    fn policy(self) -> &'static str {
+        match self {
+            Self::Reads => "reads",
+            Self::Uploads => "uploads",
+        }
+    }
+}

@@ -29,10 +29,15 @@ pub struct LimitSettings {
     pub address: RateSettings,
     /// Policy `token`: generations with one token.
     pub token: RateSettings,
+    /// Policy `user`: generations of one user with whatever tokens.
+    pub user: RateSettings,
     /// Policy `user-hour`: generations of one user in any sliding hour.
     pub user_hour: u32,
     /// Policy `jobs`: jobs of one user at once.
     pub jobs: u32,
+    /// Policy `units-day`: cost units of one user in any 24 hours (a unit is one step of a 512×512 picture); 0: no
+    /// such limit.
+    pub units_day: u64,
     /// Policy `storage`: bytes one user may store.
     pub storage_bytes: u64,
     /// Policy `penalty-box`: arrivals of one address at generation routes within 60 s; more block it.
@@ -47,6 +52,9 @@ pub struct LimitSettings {
     pub links: RateSettings,
     /// Policy `token-endpoint`: token requests from one address.
     pub token_endpoint: RateSettings,
+    /// Policy `token-endpoint-client`: failed token requests in the name of one client, from whatever addresses.
+    /// Addresses from which it signed in within a day stay open to it.
+    pub token_endpoint_client: RateSettings,
 }
 
 impl Default for LimitSettings {
@@ -56,8 +64,10 @@ impl Default for LimitSettings {
             enabled: true,
             address: rate(5, 3),
             token: rate(20, 5),
+            user: rate(60, 49),
             user_hour: 50,
             jobs: 8,
+            units_day: 0,
             storage_bytes: 500_000_000,
             penalty_arrivals: 30,
             penalty_seconds: 600,
@@ -65,6 +75,7 @@ impl Default for LimitSettings {
             uploads: rate(20, 5),
             links: rate(600, 100),
             token_endpoint: rate(10, 9),
+            token_endpoint_client: rate(10, 9),
         }
     }
 }
@@ -76,10 +87,12 @@ impl LimitSettings {
         for (name, rate) in [
             ("address", self.address),
             ("token", self.token),
+            ("user", self.user),
             ("reads", self.reads),
             ("uploads", self.uploads),
             ("links", self.links),
             ("token_endpoint", self.token_endpoint),
+            ("token_endpoint_client", self.token_endpoint_client),
         ] {
             if rate.rate().is_none() {
                 return Err(format!("limits.{name}.per_minute is 0"));

@@ -1,7 +1,8 @@
 //! What must survive a restart: one SQLite file, owned by one thread.
 //!
 //! Every operation is one transaction, sent to the thread over a bounded channel, so that no async thread ever waits
-//! for the disk. A picture's row, and the bytes it counts, are written before its object ([`images`]).
+//! for the disk. Operations that wait at the same time share one commit ([`worker`]). A picture's row, and the bytes it
+//! counts, are written before its object ([`images`]).
 
 pub mod clients;
 mod erasing;
@@ -10,16 +11,19 @@ pub mod images;
 pub mod jobs;
 pub mod keys;
 mod schema;
+pub mod spends;
 pub mod sweeping;
 pub mod users;
+mod worker;
 
 use std::path::{Path, PathBuf};
 
-use rusqlite::{Connection, Transaction, TransactionBehavior};
+use rusqlite::{Connection, Transaction};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
 pub use error::StateError;
+use worker::Work;
 
 /// Operations that may wait for the thread; more wait outside.
 const QUEUE: usize = 1024;
@@ -39,8 +43,6 @@ impl Default for StateSettings {
         }
     }
 }
-
-type Work = Box<dyn FnOnce(&mut Connection) + Send>;
 
 /// The state. Cheap to clone; the thread ends when the last clone is gone.
 #[derive(Clone)]
@@ -64,14 +66,10 @@ impl State {
         create_private(file).map_err(|error| at(StateError::Io(error.to_string())))?;
         let mut connection = Connection::open(file).map_err(|error| at(error.into()))?;
         schema::prepare(&mut connection).map_err(at)?;
-        let (work, mut waiting) = mpsc::channel::<Work>(QUEUE);
+        let (work, waiting) = mpsc::channel::<Work>(QUEUE);
         std::thread::Builder::new()
             .name("state".into())
-            .spawn(move || {
-                while let Some(work) = waiting.blocking_recv() {
-                    work(&mut connection);
-                }
-            })
+            .spawn(move || worker::run(&mut connection, waiting))
             .map_err(|error| at(StateError::Io(error.to_string())))?;
         Ok(Self { work })
     }
@@ -82,20 +80,28 @@ impl State {
         work: impl FnOnce(&Transaction<'_>) -> Result<T, StateError> + Send + 'static,
     ) -> Result<T, StateError> {
         let (answer, answered) = oneshot::channel();
-        let job: Work = Box::new(move |connection| {
-            let done = connection
-                .transaction_with_behavior(TransactionBehavior::Immediate)
-                .map_err(StateError::from)
-                .and_then(|transaction| {
-                    let value = work(&transaction)?;
-                    transaction.commit()?;
-                    Ok(value)
-                });
-            // Nobody waits any more when the request was dropped; the transaction stands all the same.
-            let _ = answer.send(done);
-        });
+        // Nobody waits any more when the request was dropped; the transaction stands all the same.
+        let job = Work::new(work, move |done| drop(answer.send(done)));
         self.work.send(job).await.map_err(|_| StateError::Closed)?;
         answered.await.map_err(|_| StateError::Closed)?
+    }
+
+    /// Runs `work` like [`State::transact`], in order with it, without waiting; a failure is logged.
+    pub(crate) fn post(
+        &self,
+        work: impl FnOnce(&Transaction<'_>) -> Result<(), StateError> + Send + 'static,
+    ) {
+        let job = Work::new(work, |done| {
+            if let Err(error) = done {
+                tracing::error!(code = error.code(), %error, "state failed");
+            }
+        });
+        if let Err(mpsc::error::TrySendError::Full(job)) = self.work.try_send(job)
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            let work = self.work.clone();
+            runtime.spawn(async move { work.send(job).await.map_err(|_| StateError::Closed) });
+        }
     }
 }
 

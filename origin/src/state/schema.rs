@@ -5,7 +5,7 @@ use rusqlite::Connection;
 use super::StateError;
 
 /// One entry a version; entries are never changed once released, only added.
-const STEPS: [&str; 2] = ["
+const STEPS: &[&str] = &["
     CREATE TABLE clients (
         id TEXT PRIMARY KEY, name TEXT NOT NULL, secret_hash TEXT NOT NULL, user_id TEXT NOT NULL, scopes TEXT NOT NULL,
         disabled INTEGER NOT NULL DEFAULT 0, created INTEGER NOT NULL
@@ -33,6 +33,27 @@ const STEPS: [&str; 2] = ["
     CREATE UNIQUE INDEX jobs_by_key ON jobs (user_id, key) WHERE key IS NOT NULL;
     CREATE INDEX jobs_open ON jobs (status) WHERE status = 'open';
     CREATE INDEX jobs_by_age ON jobs (created);
+", "
+    ALTER TABLE users ADD COLUMN plan TEXT;
+    ALTER TABLE users ADD COLUMN overrides TEXT NOT NULL DEFAULT '';
+    CREATE TABLE spends (
+        id TEXT PRIMARY KEY, user_id TEXT NOT NULL, at INTEGER NOT NULL, milliunits INTEGER NOT NULL CHECK (milliunits >= 0),
+        settled INTEGER NOT NULL DEFAULT 0
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX spends_at ON spends (at);
+    CREATE TABLE subjects (
+        issuer TEXT NOT NULL, subject TEXT NOT NULL, user_id TEXT NOT NULL UNIQUE, created INTEGER NOT NULL,
+        PRIMARY KEY (issuer, subject)
+    ) STRICT;
+    CREATE TABLE refresh_families (
+        id TEXT PRIMARY KEY, user_id TEXT NOT NULL, client_id TEXT NOT NULL, scopes TEXT NOT NULL, secret BLOB NOT NULL,
+        expires INTEGER NOT NULL, revoked INTEGER NOT NULL DEFAULT 0
+    ) STRICT;
+    CREATE TABLE refresh_tokens (
+        hash BLOB PRIMARY KEY, family TEXT NOT NULL REFERENCES refresh_families (id) ON DELETE CASCADE, used INTEGER
+    ) STRICT;
+    CREATE INDEX refresh_tokens_of_family ON refresh_tokens (family);
+    CREATE TABLE revoked_tokens (jti TEXT PRIMARY KEY, expires INTEGER NOT NULL) STRICT;
 "];
 
 /// Sets the journal up and runs the steps the file has not seen.

@@ -1,11 +1,11 @@
 //! Users: what an operator has decided about them, and how much they store.
 
-use rusqlite::OptionalExtension;
+use rusqlite::{OptionalExtension, Row, params};
 
 use super::{State, StateError};
 
 /// A user. One who was never written about has the defaults.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct UserRow {
     /// Nothing of theirs opens and nothing is made for them.
     pub suspended: bool,
@@ -13,6 +13,22 @@ pub struct UserRow {
     pub link_epoch: u64,
     /// Bytes stored or reserved.
     pub stored_bytes: u64,
+    /// The plan; without one the default's.
+    pub plan: Option<String>,
+    /// Limits of this user alone, as [`crate::quota::PlanSettings::parse`] reads them.
+    pub overrides: String,
+}
+
+const COLUMNS: &str = "suspended, link_epoch, stored_bytes, plan, overrides";
+
+fn read(row: &Row<'_>) -> rusqlite::Result<UserRow> {
+    Ok(UserRow {
+        suspended: row.get(0)?,
+        link_epoch: super::images::unsigned(row.get(1)?),
+        stored_bytes: super::images::unsigned(row.get(2)?),
+        plan: row.get(3)?,
+        overrides: row.get(4)?,
+    })
 }
 
 impl State {
@@ -24,17 +40,8 @@ impl State {
         let id = id.to_owned();
         self.transact(move |tx| {
             let row = tx
-                .query_row(
-                    "SELECT suspended, link_epoch, stored_bytes FROM users WHERE id = ?1",
-                    [id],
-                    |row| {
-                        Ok(UserRow {
-                            suspended: row.get(0)?,
-                            link_epoch: super::images::unsigned(row.get(1)?),
-                            stored_bytes: super::images::unsigned(row.get(2)?),
-                        })
-                    },
-                )
+                .prepare_cached(&format!("SELECT {COLUMNS} FROM users WHERE id = ?1"))?
+                .query_row([id], read)
                 .optional()?;
             Ok(row.unwrap_or_default())
         })
@@ -50,7 +57,7 @@ impl State {
         self.transact(move |tx| {
             tx.execute(
                 "INSERT INTO users (id, suspended) VALUES (?1, ?2) ON CONFLICT (id) DO UPDATE SET suspended = ?2",
-                rusqlite::params![id, suspended],
+                params![id, suspended],
             )?;
             Ok(())
         })
@@ -71,6 +78,38 @@ impl State {
                 |row| row.get(0),
             )?;
             Ok(super::images::unsigned(epoch))
+        })
+        .await
+    }
+
+    /// Puts a user on a plan; none: the default's.
+    ///
+    /// # Errors
+    /// The state's own.
+    pub async fn set_plan(&self, id: &str, plan: Option<&str>) -> Result<(), StateError> {
+        let (id, plan) = (id.to_owned(), plan.map(str::to_owned));
+        self.transact(move |tx| {
+            tx.execute(
+                "INSERT INTO users (id, plan) VALUES (?1, ?2) ON CONFLICT (id) DO UPDATE SET plan = ?2",
+                params![id, plan],
+            )?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Sets the limits of a user alone, in place of those set before.
+    ///
+    /// # Errors
+    /// The state's own.
+    pub async fn set_overrides(&self, id: &str, overrides: &str) -> Result<(), StateError> {
+        let (id, overrides) = (id.to_owned(), overrides.to_owned());
+        self.transact(move |tx| {
+            tx.execute(
+                "INSERT INTO users (id, overrides) VALUES (?1, ?2) ON CONFLICT (id) DO UPDATE SET overrides = ?2",
+                params![id, overrides],
+            )?;
+            Ok(())
         })
         .await
     }
@@ -97,17 +136,11 @@ impl State {
     /// The state's own.
     pub async fn decided_users(&self) -> Result<Vec<(String, UserRow)>, StateError> {
         self.transact(|tx| {
-            let mut statement =
-                tx.prepare("SELECT id, suspended, link_epoch, stored_bytes FROM users WHERE suspended OR link_epoch > 0")?;
+            let mut statement = tx.prepare(&format!(
+                "SELECT {COLUMNS}, id FROM users WHERE suspended OR link_epoch > 0"
+            ))?;
             let rows = statement
-                .query_map([], |row| {
-                    let user = UserRow {
-                        suspended: row.get(1)?,
-                        link_epoch: super::images::unsigned(row.get(2)?),
-                        stored_bytes: super::images::unsigned(row.get(3)?),
-                    };
-                    Ok((row.get(0)?, user))
-                })?
+                .query_map([], |row| Ok((row.get(5)?, read(row)?)))?
                 .collect::<Result<_, _>>()?;
             Ok(rows)
         })

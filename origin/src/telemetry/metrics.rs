@@ -45,17 +45,20 @@ const SECONDS: [f64; 12] = [
 /// Values of closed label sets.
 const OUTCOMES: [&str; 4] = ["done", "failed", "cancelled", "refused"];
 const STAGES: [&str; 5] = ["text", "denoise", "decode", "encode", "store"];
-const POLICIES: [&str; 10] = [
+const POLICIES: [&str; 13] = [
     "address",
     "token",
+    "user",
     "user-hour",
     "jobs",
+    "units-day",
     "storage",
     "penalty-box",
     "reads",
     "uploads",
     "links",
     "token-endpoint",
+    "token-endpoint-client",
 ];
 const VERDICTS: [&str; 9] = [
     "ok",

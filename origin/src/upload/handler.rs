@@ -55,7 +55,9 @@ async fn accept(
     if owner.suspended {
         return Err(ApiError::Suspended);
     }
-    app.limits.upload(&caller.user_id, app.clock.nanos())?;
+    app.limits
+        .upload(&caller.user_id, app.clock.nanos())
+        .await?;
     let signed = |whole: Option<&[u8]>| is_signed(request, whole);
     let file = receive(request.headers(), body, app.uploads.settings(), signed).await?;
     let image = app.uploads.sanitise(file).await?;

@@ -127,3 +127,130 @@ fn over_thirty_arrivals_in_a_minute_block_the_address_signed_in_or_not() {
         "other routes stay open"
     );
 }
+
+fn usage_of(service: &Service, token: &str, policy: &str) -> serde_json::Value {
+    let usage = service.get("/api/usage").token(token).send().ok().json();
+    let rows = usage["limits"].as_array().unwrap().clone();
+    rows.into_iter()
+        .find(|row| row["policy"] == policy)
+        .unwrap_or_else(|| panic!("no row {policy} in {usage}"))
+}
+
+#[test]
+fn plans_and_limits_of_one_user_hold_from_the_next_request_on_and_are_told() {
+    let service = Service::start(&[
+        ("SIGNET_LIMITS__USER_HOUR", "2"),
+        ("SIGNET_PLANS__PAID__USER_HOUR", "4"),
+    ]);
+    let client = service.client(ALL_SCOPES);
+    let token = service.token_of(&client);
+    let until_refused = || {
+        let mut made = 0;
+        loop {
+            let answer = service.generate(&token, &quick());
+            if answer.status != 200 {
+                assert!(
+                    answer
+                        .header("ratelimit-policy")
+                        .unwrap()
+                        .starts_with("\"user-hour\";")
+                );
+                return made;
+            }
+            made += 1;
+            assert!(made < 9);
+        }
+    };
+    assert_eq!(until_refused(), 2);
+    service
+        .home()
+        .succeed(&["user", "plan", &client.user, "paid"]);
+    assert_eq!(usage_of(&service, &token, "user-hour")["remaining"], 2);
+    assert_eq!(until_refused(), 2);
+    service
+        .home()
+        .succeed(&["user", "limit", &client.user, "user-hour=5", "storage=123"]);
+    let refused = service.generate(&token, &quick());
+    assert_eq!(refused.problem(), (429, "storage_quota".into()));
+    service
+        .home()
+        .succeed(&["user", "limit", &client.user, "storage=plan"]);
+    assert_eq!(until_refused(), 1);
+    assert_eq!(usage_of(&service, &token, "user-hour")["limit"], 5);
+    let unknown = service
+        .home()
+        .run(&["user", "plan", &client.user, "platinum"]);
+    assert!(!unknown.status.success());
+    assert!(
+        !service
+            .home()
+            .run(&["user", "limit", &client.user, "jobs=0"])
+            .status
+            .success()
+    );
+}
+
+#[test]
+fn cost_units_of_a_day_are_counted_and_outlive_a_kill() {
+    // One step of a 64×64 picture without guidance is 16 thousandths of a unit.
+    let service = Service::start(&[
+        ("SIGNET_LIMITS__UNITS_DAY", "1"),
+        ("SIGNET_AUTH__ISSUER", "https://issuer.example"),
+    ]);
+    let token = service.token(ALL_SCOPES);
+    let mut answer = service.generate(&token, &quick()).ok();
+    let cost = answer.json()["job"]["cost_units"].as_f64().unwrap();
+    let fit = (1.0 / cost) as usize;
+    assert!((2..200).contains(&fit), "{cost}");
+    let steps = json!({ "prompt": "a heart", "steps": fit - 1, "guidance_scale": 1 });
+    answer = service.generate(&token, &steps).ok();
+    assert_eq!(answer.status, 200);
+    assert_eq!(usage_of(&service, &token, "units-day")["used"], 1);
+    let refused = |service: &Service| {
+        let refused = service.generate(
+            &token,
+            &json!({ "prompt": "a heart", "steps": 2, "guidance_scale": 1 }),
+        );
+        assert_eq!(refused.problem(), (429, "rate_limited".into()));
+        assert!(
+            refused
+                .header("ratelimit-policy")
+                .unwrap()
+                .starts_with("\"units-day\";q=1;w=86400")
+        );
+    };
+    refused(&service);
+    let service = service.kill().serve();
+    refused(&service);
+    assert_eq!(usage_of(&service, &token, "user-hour")["used"], 2);
+}
+
+#[test]
+fn guesses_at_one_clients_secret_are_stopped_and_its_owner_is_not() {
+    let service = Service::start(&[
+        ("SIGNET_LIMITS__TOKEN_ENDPOINT_CLIENT__PER_MINUTE", "1"),
+        ("SIGNET_LIMITS__TOKEN_ENDPOINT_CLIENT__BURST", "2"),
+    ]);
+    let client = service.client(ALL_SCOPES);
+    let guess = format!(
+        "grant_type=client_credentials&client_id={}&client_secret=guess",
+        client.id
+    );
+    for _ in 0..3 {
+        assert_eq!(service.ask_token(&guess).status, 401);
+    }
+    let refused = service.ask_token(&guess);
+    assert_eq!(refused.status, 429);
+    assert!(
+        refused
+            .header("ratelimit")
+            .unwrap()
+            .starts_with("\"token-endpoint-client\"")
+    );
+    let other = service.client(ALL_SCOPES);
+    service.token_of(&other);
+    for _ in 0..6 {
+        // A good secret does not count, and opens the place.
+        service.token_of(&other);
+    }
+}

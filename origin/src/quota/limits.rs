@@ -1,0 +1,365 @@
+//! The one door to every limit, whatever keeps the counts.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use moka::sync::Cache;
+use shared::client_ip::{self, WIDE_FACTOR};
+use shared::gcra::Rate;
+
+use super::memory::Memory;
+use super::reservation::Settle;
+use super::{
+    Allowance, Ask, LimitSettings, PlanSettings, Plans, PolicyUse, QuotaError, RateSettings,
+    Refusal, Reservation, Simple, Taken, plans,
+};
+use crate::state::{State, users::UserRow};
+
+/// Addresses from which a client signed in lately, so that strangers cannot lock it out.
+const KNOWN_PLACES: u64 = 100_000;
+const KNOWN_FOR: Duration = Duration::from_secs(86_400);
+/// Spends older than this count for nothing any more.
+const COUNTED_FOR: u64 = 25 * 3600 * 1_000_000_000;
+
+/// Who wants to spend how much.
+#[derive(Clone, Copy, Debug)]
+pub struct Charge<'a> {
+    /// The client's address.
+    pub address: IpAddr,
+    /// The token's id.
+    pub token: &'a str,
+    /// The user.
+    pub user: &'a str,
+    /// Cost in thousandths of a unit.
+    pub milliunits: u64,
+    /// The user's limits ([`Limits::allowance`]).
+    pub allowed: Allowance,
+}
+
+impl<'a> From<Charge<'a>> for Ask<'a> {
+    fn from(charge: Charge<'a>) -> Self {
+        let group = client_ip::group(charge.address);
+        Self {
+            narrow: group.narrow,
+            wide: group.wide,
+            token: charge.token,
+            user: charge.user,
+            milliunits: charge.milliunits,
+            allowed: charge.allowed,
+        }
+    }
+}
+
+/// Rates of addresses, which no plan changes.
+#[derive(Debug)]
+pub(super) struct Rates {
+    pub(super) address: Rate,
+    pub(super) wide: Rate,
+    pub(super) reads: Rate,
+    pub(super) uploads: Rate,
+    pub(super) links: Rate,
+    pub(super) token_endpoint: Rate,
+    pub(super) token_endpoint_client: Rate,
+}
+
+/// Where an admission was charged.
+#[derive(Debug)]
+pub(super) struct Ticket {
+    taken: Taken,
+    /// Its durable record, where there is one.
+    record: Option<Box<str>>,
+}
+
+/// The limits. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    settings: LimitSettings,
+    base: Allowance,
+    plans: Plans,
+    rates: Rates,
+    memory: Memory,
+    ledger: Option<State>,
+    known_places: Cache<(Box<str>, IpAddr), ()>,
+}
+
+impl Limits {
+    /// Limits that forget everything with the process.
+    ///
+    /// # Errors
+    /// A sentence that names the setting.
+    pub fn new(settings: &LimitSettings, plans: &Plans) -> Result<Self, String> {
+        Self::build(settings, plans, None)
+    }
+
+    /// Limits whose spends are recorded in the state before a job starts, and read back at the start: the sliding
+    /// hour and the units of the day outlive the process. What a crash left unsettled is given back. `now` in
+    /// nanoseconds.
+    ///
+    /// # Errors
+    /// A sentence that names the setting, or the state's own.
+    pub async fn open(
+        settings: &LimitSettings,
+        plans: &Plans,
+        state: &State,
+        now: u64,
+    ) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
+        let limits = Self::build(settings, plans, Some(state.clone()))?;
+        for spend in state
+            .recover_spends(now.saturating_sub(COUNTED_FOR))
+            .await?
+        {
+            limits
+                .inner
+                .memory
+                .remember(&spend.user_id, spend.at, spend.milliunits);
+        }
+        Ok(limits)
+    }
+
+    fn build(
+        settings: &LimitSettings,
+        plans: &Plans,
+        ledger: Option<State>,
+    ) -> Result<Self, String> {
+        settings.validate()?;
+        plans::validate(plans)?;
+        let rate = |one: RateSettings| one.rate().ok_or_else(|| "a rate of 0".to_owned());
+        let wide = RateSettings {
+            per_minute: settings.address.per_minute.saturating_mul(WIDE_FACTOR),
+            burst: settings.address.burst.saturating_mul(WIDE_FACTOR),
+        };
+        let rates = Rates {
+            address: rate(settings.address)?,
+            wide: rate(wide)?,
+            reads: rate(settings.reads)?,
+            uploads: rate(settings.uploads)?,
+            links: rate(settings.links)?,
+            token_endpoint: rate(settings.token_endpoint)?,
+            token_endpoint_client: rate(settings.token_endpoint_client)?,
+        };
+        let known_places = Cache::builder()
+            .max_capacity(KNOWN_PLACES)
+            .time_to_live(KNOWN_FOR)
+            .build();
+        Ok(Self {
+            inner: Arc::new(Inner {
+                base: Allowance::of(settings)?,
+                settings: settings.clone(),
+                plans: plans.clone(),
+                rates,
+                memory: Memory::new(),
+                ledger,
+                known_places,
+            }),
+        })
+    }
+
+    /// The configured limits.
+    pub fn settings(&self) -> &LimitSettings {
+        &self.inner.settings
+    }
+
+    /// The limits of a user: `[limits]`, changed by the user's plan, changed by what was decided for this user alone.
+    pub fn allowance(&self, user: &UserRow) -> Allowance {
+        let name = user.plan.as_deref().unwrap_or(plans::DEFAULT_PLAN);
+        let plan = self.inner.plans.get(name);
+        if plan.is_none() && user.plan.is_some() {
+            tracing::warn!(plan = name, "a user has a plan that is not configured");
+        }
+        let mut allowed = self.inner.base;
+        if let Some(plan) = plan.or_else(|| self.inner.plans.get(plans::DEFAULT_PLAN)) {
+            allowed = allowed.under(plan);
+        }
+        if !user.overrides.is_empty() {
+            match PlanSettings::parse(&user.overrides) {
+                Ok(own) => allowed = allowed.under(&own),
+                Err(error) => tracing::error!(%error, "a user's own limits cannot be read"),
+            }
+        }
+        if !self.inner.settings.enabled {
+            allowed.storage_bytes = u64::MAX;
+        }
+        allowed
+    }
+
+    /// Counts an arrival at a generation route, refused and unauthenticated ones included. While an address is
+    /// blocked its arrivals neither count nor extend the block. `now` in nanoseconds.
+    ///
+    /// # Errors
+    /// The policy `penalty-box`.
+    pub async fn arrive(&self, address: IpAddr, now: u64) -> Result<(), Refusal> {
+        let settings = &self.inner.settings;
+        if !settings.enabled {
+            return Ok(());
+        }
+        let (limit, seconds) = (settings.penalty_arrivals, settings.penalty_seconds);
+        let ask = self.of_address(address);
+        self.inner.memory.arrive(&ask, limit, seconds, now)
+    }
+
+    /// Charges every layer of a generation, or none. `now` in nanoseconds.
+    ///
+    /// # Errors
+    /// The first layer that refused, or a state that cannot record the charge.
+    pub async fn admit(&self, charge: Charge<'_>, now: u64) -> Result<Reservation, QuotaError> {
+        if !self.inner.settings.enabled {
+            return Ok(Reservation::new(self.clone(), None, &charge, u64::MAX));
+        }
+        let (taken, remaining) = self
+            .inner
+            .memory
+            .admit(&charge.into(), &self.inner.rates, now)?;
+        let record = self.inner.ledger.as_ref().map(|_| spend_id());
+        let ticket = Ticket {
+            taken,
+            record: record.clone(),
+        };
+        // From here on a drop, as when the client leaves, gives the charge back.
+        let reservation = Reservation::new(self.clone(), Some(ticket), &charge, remaining);
+        if let (Some(ledger), Some(id)) = (&self.inner.ledger, record) {
+            ledger
+                .reserve_spend(&id, charge.user, now, charge.milliunits)
+                .await?;
+        }
+        Ok(reservation)
+    }
+
+    pub(super) fn settle(&self, ticket: Ticket, settle: Settle) {
+        self.inner
+            .memory
+            .settle(&ticket.taken, settle, &self.inner.rates);
+        if let (Some(ledger), Some(id)) = (&self.inner.ledger, ticket.record) {
+            let kept = match settle {
+                Settle::Refund => None,
+                Settle::Keep(milliunits) => Some(milliunits),
+            };
+            ledger.settle_spend(id, kept);
+        }
+    }
+
+    /// Counts a read of jobs or lists.
+    ///
+    /// # Errors
+    /// The policy `reads`.
+    pub async fn read(&self, user: &str, now: u64) -> Result<(), Refusal> {
+        self.simple(Simple::Reads, user, now).await
+    }
+
+    /// Counts an upload.
+    ///
+    /// # Errors
+    /// The policy `uploads`.
+    pub async fn upload(&self, user: &str, now: u64) -> Result<(), Refusal> {
+        self.simple(Simple::Uploads, user, now).await
+    }
+
+    async fn simple(&self, what: Simple, user: &str, now: u64) -> Result<(), Refusal> {
+        if !self.inner.settings.enabled {
+            return Ok(());
+        }
+        let rate = match what {
+            Simple::Reads => self.inner.rates.reads,
+            Simple::Uploads => self.inner.rates.uploads,
+        };
+        self.inner.memory.simple(what, user, rate, now)
+    }
+
+    /// Counts an opened link, in this process.
+    ///
+    /// # Errors
+    /// The policy `links`.
+    pub fn link(&self, address: IpAddr, now: u64) -> Result<(), Refusal> {
+        if !self.inner.settings.enabled {
+            return Ok(());
+        }
+        let rate = self.inner.rates.links;
+        self.inner.memory.link(&self.of_address(address), rate, now)
+    }
+
+    /// Counts a request for a token, from this address and in the name of this client.
+    ///
+    /// # Errors
+    /// The policy `token-endpoint` or `token-endpoint-client`.
+    pub async fn token_endpoint(
+        &self,
+        address: IpAddr,
+        client: Option<&str>,
+        now: u64,
+    ) -> Result<(), Refusal> {
+        if !self.inner.settings.enabled {
+            return Ok(());
+        }
+        let ask = self.of_address(address);
+        let is_known = |client: &&str| {
+            self.inner
+                .known_places
+                .contains_key(&((*client).into(), ask.narrow))
+        };
+        let client = client.filter(|client| !is_known(client));
+        self.inner
+            .memory
+            .token_endpoint(&ask, client, &self.inner.rates, now)
+    }
+
+    /// The client has shown its secret: the request does not count against it, and from this address it stays open.
+    pub async fn token_granted(&self, address: IpAddr, client: &str, now: u64) {
+        let key = (client.into(), client_ip::group(address).narrow);
+        if self.inner.settings.enabled && !self.inner.known_places.contains_key(&key) {
+            self.inner
+                .memory
+                .forgive_client(client, &self.inner.rates, now);
+            self.inner.known_places.insert(key, ());
+        }
+    }
+
+    fn of_address(&self, address: IpAddr) -> Ask<'static> {
+        let group = client_ip::group(address);
+        Ask {
+            narrow: group.narrow,
+            wide: group.wide,
+            token: "",
+            user: "",
+            milliunits: 0,
+            allowed: self.inner.base,
+        }
+    }
+
+    /// Every limit that applies to the caller, as it stands. `stored` in bytes, `now` in nanoseconds.
+    pub async fn usage(&self, charge: Charge<'_>, stored: u64, now: u64) -> Vec<PolicyUse> {
+        let settings = &self.inner.settings;
+        if !settings.enabled {
+            return Vec::new();
+        }
+        let penalty = settings.penalty_arrivals;
+        let ask = charge.into();
+        let mut rows = self
+            .inner
+            .memory
+            .usage(&ask, &self.inner.rates, penalty, now);
+        let limit = charge.allowed.storage_bytes;
+        rows.push(super::usage::count("storage", limit, stored, None, None));
+        rows
+    }
+}
+
+/// Names a durable record.
+fn spend_id() -> Box<str> {
+    format!("{:032x}", rand::random::<u128>()).into()
+}
+
+#[cfg(test)]
+impl Limits {
+    /// Resolves when what was settled so far is written down.
+    pub(super) async fn settled(&self) {}
+
+    /// Addresses and users that are kept in memory.
+    pub(super) fn kept(&self) -> (usize, usize) {
+        self.inner.memory.kept()
+    }
+}
