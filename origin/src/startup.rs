@@ -178,6 +178,11 @@ impl App {
         )
         .await?;
         let metrics = Metrics::new()?;
+        let limits = if settings.state.url.is_empty() {
+            Limits::open(&settings.limits, &settings.plans, &state, clock.nanos()).await?
+        } else {
+            Limits::shared(&settings.limits, &settings.plans, &settings.state)?
+        };
         let queue = Queue::start(
             Arc::clone(&engine),
             settings.queue.clone(),
@@ -196,7 +201,7 @@ impl App {
             ),
             resource_policy: referers.resource_policy(images_url.split("://").nth(1).unwrap_or("")),
             referers: Arc::new(referers),
-            limits: Limits::open(&settings.limits, &settings.plans, &state, clock.nanos()).await?,
+            limits,
             uploads: Uploads::new(settings.uploads.clone())?,
             sessions: Sessions::new(settings.auth.session_hours * 3600),
             edge_keys: edge_keys.filter(|_| settings.edge.require).map(Arc::new),

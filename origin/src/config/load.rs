@@ -38,7 +38,8 @@ pub enum ConfigError {
 }
 
 /// Settings that are secrets, with their variables.
-const SECRETS: [(&str, &str); 3] = [
+const SECRETS: [(&str, &str); 4] = [
+    ("state.password", "SIGNET_STATE__PASSWORD"),
     ("images.keys", "SIGNET_IMAGES__KEYS"),
     ("edge.keys", "SIGNET_EDGE__KEYS"),
     (

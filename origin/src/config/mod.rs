@@ -58,6 +58,7 @@ impl Settings {
         self.images.validate()?;
         self.auth.validate()?;
         self.limits.validate()?;
+        self.state.validate()?;
         crate::quota::plans::validate(&self.plans)?;
         if self.queue.depth < 64 {
             return Err(format!(

@@ -9,15 +9,19 @@ use shared::client_ip::{self, WIDE_FACTOR};
 use shared::gcra::Rate;
 
 use super::memory::Memory;
+use super::remote::{Admitted, Remote, RemoteError};
 use super::reservation::Settle;
 use super::{
     Allowance, Ask, LimitSettings, PlanSettings, Plans, PolicyUse, QuotaError, RateSettings,
     Refusal, Reservation, Simple, Taken, plans,
 };
-use crate::state::{State, users::UserRow};
+use crate::secret::Secret;
+use crate::state::{State, StateError, StateSettings, users::UserRow};
 
 /// Addresses from which a client signed in lately, so that strangers cannot lock it out.
 const KNOWN_PLACES: u64 = 100_000;
+/// The policy of one client's failures.
+const CLIENT: &str = "token-endpoint-client";
 const KNOWN_FOR: Duration = Duration::from_secs(86_400);
 /// Spends older than this count for nothing any more.
 const COUNTED_FOR: u64 = 25 * 3600 * 1_000_000_000;
@@ -63,12 +67,17 @@ pub(super) struct Rates {
     pub(super) token_endpoint_client: Rate,
 }
 
-/// Where an admission was charged.
+/// Where an admission was charged, and is settled.
 #[derive(Debug)]
-pub(super) struct Ticket {
-    taken: Taken,
-    /// Its durable record, where there is one.
-    record: Option<Box<str>>,
+pub(super) enum Ticket {
+    /// In this process.
+    Here {
+        taken: Taken,
+        /// Its durable record, where there is one.
+        record: Option<Box<str>>,
+    },
+    /// At the server that all processes share.
+    Shared(Admitted),
 }
 
 /// The limits. Cheap to clone.
@@ -83,7 +92,9 @@ struct Inner {
     base: Allowance,
     plans: Plans,
     rates: Rates,
+    /// The counts themselves, or beside a server the bound that is kept while it is away.
     memory: Memory,
+    remote: Option<Remote>,
     ledger: Option<State>,
     known_places: Cache<(Box<str>, IpAddr), ()>,
 }
@@ -94,7 +105,7 @@ impl Limits {
     /// # Errors
     /// A sentence that names the setting.
     pub fn new(settings: &LimitSettings, plans: &Plans) -> Result<Self, String> {
-        Self::build(settings, plans, None)
+        Self::build(settings, plans, None, None)
     }
 
     /// Limits whose spends are recorded in the state before a job starts, and read back at the start: the sliding
@@ -109,7 +120,7 @@ impl Limits {
         state: &State,
         now: u64,
     ) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
-        let limits = Self::build(settings, plans, Some(state.clone()))?;
+        let limits = Self::build(settings, plans, Some(state.clone()), None)?;
         for spend in state
             .recover_spends(now.saturating_sub(COUNTED_FOR))
             .await?
@@ -122,10 +133,28 @@ impl Limits {
         Ok(limits)
     }
 
+    /// Limits that all processes of a deployment share, kept by the server behind `state.url`. Must be called on a
+    /// runtime; a server that is away is no error.
+    ///
+    /// # Errors
+    /// A sentence that names the setting.
+    pub fn shared(
+        settings: &LimitSettings,
+        plans: &Plans,
+        state: &StateSettings,
+    ) -> Result<Self, String> {
+        let password = state.password.as_ref().map(Secret::expose);
+        let timeout = Duration::from_millis(state.timeout_ms);
+        let remote = Remote::open(&state.url, password, timeout)
+            .map_err(|error| format!("state.url: {error}"))?;
+        Self::build(settings, plans, None, Some(remote))
+    }
+
     fn build(
         settings: &LimitSettings,
         plans: &Plans,
         ledger: Option<State>,
+        remote: Option<Remote>,
     ) -> Result<Self, String> {
         settings.validate()?;
         plans::validate(plans)?;
@@ -154,6 +183,7 @@ impl Limits {
                 plans: plans.clone(),
                 rates,
                 memory: Memory::new(),
+                remote,
                 ledger,
                 known_places,
             }),
@@ -200,6 +230,11 @@ impl Limits {
         }
         let (limit, seconds) = (settings.penalty_arrivals, settings.penalty_seconds);
         let ask = self.of_address(address);
+        if let Some(remote) = &self.inner.remote
+            && let Ok(verdict) = remote.arrive(&ask, limit, seconds).await
+        {
+            return verdict;
+        }
         self.inner.memory.arrive(&ask, limit, seconds, now)
     }
 
@@ -211,12 +246,24 @@ impl Limits {
         if !self.inner.settings.enabled {
             return Ok(Reservation::new(self.clone(), None, &charge, u64::MAX));
         }
-        let (taken, remaining) = self
-            .inner
-            .memory
-            .admit(&charge.into(), &self.inner.rates, now)?;
+        let ask = Ask::from(charge);
+        if let Some(remote) = &self.inner.remote {
+            match remote.admit(&ask, &self.inner.rates).await {
+                Ok(verdict) => {
+                    let (admitted, remaining) = verdict?;
+                    let ticket = Some(Ticket::Shared(admitted));
+                    return Ok(Reservation::new(self.clone(), ticket, &charge, remaining));
+                }
+                // Data that cannot be right is no reason to spend.
+                Err(error @ RemoteError::Broken(_)) => {
+                    return Err(StateError::Other(error.to_string()).into());
+                }
+                Err(RemoteError::Away(_)) => {}
+            }
+        }
+        let (taken, remaining) = self.inner.memory.admit(&ask, &self.inner.rates, now)?;
         let record = self.inner.ledger.as_ref().map(|_| spend_id());
-        let ticket = Ticket {
+        let ticket = Ticket::Here {
             taken,
             record: record.clone(),
         };
@@ -231,10 +278,17 @@ impl Limits {
     }
 
     pub(super) fn settle(&self, ticket: Ticket, settle: Settle) {
-        self.inner
-            .memory
-            .settle(&ticket.taken, settle, &self.inner.rates);
-        if let (Some(ledger), Some(id)) = (&self.inner.ledger, ticket.record) {
+        let (taken, record) = match ticket {
+            Ticket::Here { taken, record } => (taken, record),
+            Ticket::Shared(admitted) => {
+                if let Some(remote) = &self.inner.remote {
+                    remote.settle(admitted, settle);
+                }
+                return;
+            }
+        };
+        self.inner.memory.settle(&taken, settle, &self.inner.rates);
+        if let (Some(ledger), Some(id)) = (&self.inner.ledger, record) {
             let kept = match settle {
                 Settle::Refund => None,
                 Settle::Keep(milliunits) => Some(milliunits),
@@ -267,6 +321,11 @@ impl Limits {
             Simple::Reads => self.inner.rates.reads,
             Simple::Uploads => self.inner.rates.uploads,
         };
+        if let Some(remote) = &self.inner.remote
+            && let Ok(verdict) = remote.rates(&[(what.policy(), rate, user.into())]).await
+        {
+            return verdict;
+        }
         self.inner.memory.simple(what, user, rate, now)
     }
 
@@ -302,6 +361,21 @@ impl Limits {
                 .contains_key(&((*client).into(), ask.narrow))
         };
         let client = client.filter(|client| !is_known(client));
+        if let Some(remote) = &self.inner.remote {
+            let rates = &self.inner.rates;
+            let mut asked = vec![(
+                "token-endpoint",
+                rates.token_endpoint,
+                ask.narrow.to_string(),
+            )];
+            asked.extend(client.map(|client| {
+                let name = Remote::client_name(client);
+                (CLIENT, rates.token_endpoint_client, name)
+            }));
+            if let Ok(verdict) = remote.rates(&asked).await {
+                return verdict;
+            }
+        }
         self.inner
             .memory
             .token_endpoint(&ask, client, &self.inner.rates, now)
@@ -311,9 +385,13 @@ impl Limits {
     pub async fn token_granted(&self, address: IpAddr, client: &str, now: u64) {
         let key = (client.into(), client_ip::group(address).narrow);
         if self.inner.settings.enabled && !self.inner.known_places.contains_key(&key) {
-            self.inner
-                .memory
-                .forgive_client(client, &self.inner.rates, now);
+            let rates = &self.inner.rates;
+            if let Some(remote) = &self.inner.remote {
+                let (rate, name) = (rates.token_endpoint_client, Remote::client_name(client));
+                // Away: the count dies within its window.
+                let _ = remote.forgive(CLIENT, rate, &name).await;
+            }
+            self.inner.memory.forgive_client(client, rates, now);
             self.inner.known_places.insert(key, ());
         }
     }
@@ -337,11 +415,12 @@ impl Limits {
             return Vec::new();
         }
         let penalty = settings.penalty_arrivals;
-        let ask = charge.into();
-        let mut rows = self
-            .inner
-            .memory
-            .usage(&ask, &self.inner.rates, penalty, now);
+        let (ask, rates) = (charge.into(), &self.inner.rates);
+        let shared = match &self.inner.remote {
+            Some(remote) => remote.usage(&ask, rates, penalty).await.ok(),
+            None => None,
+        };
+        let mut rows = shared.unwrap_or_else(|| self.inner.memory.usage(&ask, rates, penalty, now));
         let limit = charge.allowed.storage_bytes;
         rows.push(super::usage::count("storage", limit, stored, None, None));
         rows
@@ -356,7 +435,21 @@ fn spend_id() -> Box<str> {
 #[cfg(test)]
 impl Limits {
     /// Resolves when what was settled so far is written down.
-    pub(super) async fn settled(&self) {}
+    pub(super) async fn settled(&self) {
+        if let Some(remote) = &self.inner.remote {
+            remote.flush().await;
+        }
+    }
+
+    /// The rates of addresses.
+    pub(super) fn rates(&self) -> &Rates {
+        &self.inner.rates
+    }
+
+    /// The server, where there is one.
+    pub(super) fn remote(&self) -> Option<&Remote> {
+        self.inner.remote.as_ref()
+    }
 
     /// Addresses and users that are kept in memory.
     pub(super) fn kept(&self) -> (usize, usize) {

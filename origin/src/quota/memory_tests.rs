@@ -37,7 +37,7 @@ async fn strangers_leave_no_memory() {
         bench.admit(charge).await.unwrap().commit();
         bench.limits.arrive(address, bench.now()).await.unwrap();
         bench.limits.read(&user, bench.now()).await.unwrap();
-        bench.pass(90_001);
+        bench.pass(90_001).await;
     }
     let (addresses, users) = bench.limits.kept();
     assert!(
@@ -69,17 +69,17 @@ async fn a_clock_set_back_refuses_an_hour_at_most_and_grants_no_second_hour() {
     back(100);
     let refused = bench.admit(who).await.unwrap_err();
     assert_eq!((refused.policy, refused.retry_after), ("user-hour", 3_600));
-    bench.pass(3_600);
+    bench.pass(3_600).await;
     for _ in 0..3 {
         bench.admit(who).await.unwrap().commit();
         // The rates, too, took the step: they have room for one, and go on from there.
-        bench.pass(1);
+        bench.pass(1).await;
     }
     assert!(bench.admit(who).await.is_err());
     // The units are still counted, and leave a day later by the new clock.
     let used = bench.used(who).await;
     assert!(used.contains(&("units-day", 6)), "{used:?}");
-    bench.pass(26 * 3_600);
+    bench.pass(26 * 3_600).await;
     assert!(bench.used(who).await.contains(&("units-day", 0)));
 }
 
@@ -93,7 +93,7 @@ async fn a_block_ends_in_time_though_the_clock_was_set_back() {
         .fetch_sub(50 * HOUR, std::sync::atomic::Ordering::SeqCst);
     let refused = bench.limits.arrive(address, bench.now()).await.unwrap_err();
     assert_eq!(refused.retry_after, 600);
-    bench.pass(600);
+    bench.pass(600).await;
     assert!(bench.limits.arrive(address, bench.now()).await.is_ok());
 }
 

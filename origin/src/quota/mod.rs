@@ -10,6 +10,7 @@ mod headers;
 mod limits;
 mod memory;
 pub mod plans;
+mod remote;
 mod reservation;
 mod settings;
 mod usage;
@@ -18,6 +19,8 @@ mod usage;
 mod memory_tests;
 #[cfg(test)]
 mod model_tests;
+#[cfg(test)]
+mod remote_tests;
 #[cfg(test)]
 mod suite;
 

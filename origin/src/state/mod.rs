@@ -25,6 +25,8 @@ use tokio::sync::{mpsc, oneshot};
 pub use error::StateError;
 use worker::Work;
 
+use crate::secret::Secret;
+
 /// Operations that may wait for the thread; more wait outside.
 const QUEUE: usize = 1024;
 
@@ -34,13 +36,44 @@ const QUEUE: usize = 1024;
 pub struct StateSettings {
     /// The SQLite file. Its folder is created with mode 700, the file with mode 600.
     pub file: PathBuf,
+    /// `redis://host:port/db`: the limits are kept there, and shared by every origin that names it. Empty: in memory.
+    pub url: String,
+    /// The password at `url`, from `SIGNET_STATE__PASSWORD` only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub password: Option<Secret>,
+    /// Milliseconds after which `url` counts as away, and each origin keeps the limits by itself.
+    pub timeout_ms: u64,
 }
 
 impl Default for StateSettings {
     fn default() -> Self {
         Self {
             file: PathBuf::from("data/signet.sqlite"),
+            url: String::new(),
+            password: None,
+            timeout_ms: 250,
         }
+    }
+}
+
+impl StateSettings {
+    /// # Errors
+    /// A sentence that names the setting.
+    pub fn validate(&self) -> Result<(), String> {
+        let schemes = ["redis://", "redis+unix://", "unix://"];
+        if !self.url.is_empty() && !schemes.iter().any(|scheme| self.url.starts_with(scheme)) {
+            return Err("state.url is no redis:// address".into());
+        }
+        if self.url.contains('@') {
+            return Err("state.url holds a password; it belongs in SIGNET_STATE__PASSWORD".into());
+        }
+        if !(10..=10_000).contains(&self.timeout_ms) {
+            return Err(format!(
+                "state.timeout_ms is {}; it must be 10 to 10000",
+                self.timeout_ms
+            ));
+        }
+        Ok(())
     }
 }
 

@@ -1,0 +1,388 @@
+//! The suite on a real server, and what only a server can do: go away, come back, and hold something else.
+
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::suite::{Bench, run_suite, wide_open};
+use super::*;
+use crate::state::StateSettings;
+
+/// A server on a socket of its own, ended with the test.
+struct Server {
+    folder: tempfile::TempDir,
+    child: Option<Child>,
+}
+
+impl Server {
+    fn start() -> Self {
+        let mut server = Self {
+            folder: tempfile::tempdir().unwrap(),
+            child: None,
+        };
+        server.again();
+        server
+    }
+
+    fn socket(&self) -> String {
+        self.folder.path().join("s").display().to_string()
+    }
+
+    /// Starts it, with what it had written to its log of appends.
+    fn again(&mut self) {
+        let arguments = [
+            "--port",
+            "0",
+            "--save",
+            "",
+            "--appendonly",
+            "yes",
+            "--appendfsync",
+            "always",
+        ];
+        let child = Command::new("redis-server")
+            .args(arguments)
+            .args(["--unixsocket", &self.socket()])
+            .arg("--dir")
+            .arg(self.folder.path())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("redis-server is installed");
+        self.child = Some(child);
+        while self.ask(&["PING"]) != "PONG" {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+
+    fn ask(&self, command: &[&str]) -> String {
+        let output = Command::new("redis-cli")
+            .args(["-s", &self.socket()])
+            .args(command)
+            .stderr(Stdio::null())
+            .output()
+            .unwrap();
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    }
+
+    fn limits(&self, settings: &LimitSettings, plans: &Plans) -> Limits {
+        let state = StateSettings {
+            url: format!("unix://{}", self.socket()),
+            ..StateSettings::default()
+        };
+        Limits::shared(settings, plans, &state).unwrap()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+fn bench(server: &Arc<Server>, settings: LimitSettings, plans: Plans) -> Bench {
+    let limits = server.limits(&settings, &plans);
+    let turned = limits.clone();
+    let server = Arc::clone(server);
+    Bench {
+        limits,
+        now: Arc::new(1_000_000_000.into()),
+        turn: Box::new(move |seconds| {
+            let _alive = &server;
+            turned.remote().unwrap().turn(seconds);
+        }),
+    }
+}
+
+fn open(settings: LimitSettings, plans: Plans) -> Bench {
+    bench(&Arc::new(Server::start()), settings, plans)
+}
+
+run_suite!(open);
+
+fn fifty() -> LimitSettings {
+    let mut settings = LimitSettings::default();
+    wide_open(&mut settings);
+    settings.user_hour = 50;
+    settings
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_origins_share_one_limit_exactly() {
+    let server = Arc::new(Server::start());
+    let both: Vec<_> = (0..2)
+        .map(|_| Arc::new(bench(&server, fifty(), Plans::new())))
+        .collect();
+    let tasks: Vec<_> = (0..1_000)
+        .map(|n| {
+            let bench = Arc::clone(&both[n % 2]);
+            tokio::spawn(async move {
+                let who = bench.charge("192.0.2.1", "t", "u");
+                bench.admit(who).await.map(Reservation::commit).is_ok()
+            })
+        })
+        .collect();
+    let mut granted = 0;
+    for task in tasks {
+        granted += usize::from(task.await.unwrap());
+    }
+    assert_eq!(granted, 50);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_killed_under_load_bounds_what_passes_and_charges_nothing_twice() {
+    let mut server = Server::start();
+    let settings = fifty();
+    let both = [
+        server.limits(&settings, &Plans::new()),
+        server.limits(&settings, &Plans::new()),
+    ];
+    let admit = async |limits: &Limits| {
+        let charge = Charge {
+            address: "192.0.2.1".parse().unwrap(),
+            token: "t",
+            user: "u",
+            milliunits: 0,
+            allowed: limits.allowance(&Default::default()),
+        };
+        // Nobody waits much longer than the time-out, whatever the server does.
+        let waited =
+            tokio::time::timeout(Duration::from_secs(5), limits.admit(charge, 1_000_000_000));
+        waited.await.expect("an admission hangs")
+    };
+    let mut before = Vec::new();
+    for n in 0..20 {
+        before.push(admit(&both[n % 2]).await.unwrap());
+    }
+    server.kill();
+    let (mut away, mut refused) = (0, 0);
+    for n in 0..300 {
+        match admit(&both[n % 2]).await {
+            Ok(job) => {
+                away += 1;
+                job.commit();
+            }
+            Err(_) => refused += 1,
+        }
+    }
+    assert_eq!((away, refused), (100, 200), "two processes, fifty each");
+    // What was admitted at the server ends while it is away: half of it is given back.
+    for (n, job) in before.into_iter().enumerate() {
+        if n < 10 { job.commit() } else { job.refund() }
+    }
+    server.again();
+    for limits in &both {
+        limits.settled().await;
+    }
+    let who = Charge {
+        address: "192.0.2.1".parse().unwrap(),
+        token: "t",
+        user: "u",
+        milliunits: 0,
+        allowed: both[0].allowance(&Default::default()),
+    };
+    let rows = both[0].usage(who, 0, 1_000_000_000).await;
+    let used = |policy: &str| rows.iter().find(|row| row.policy == policy).unwrap().used;
+    assert_eq!(
+        (used("user-hour"), used("jobs")),
+        (10, 0),
+        "of twenty before, ten were given back, each once"
+    );
+    let mut after = 0;
+    while let Ok(job) = admit(&both[after % 2]).await {
+        job.commit();
+        after += 1;
+        assert!(after <= 50);
+    }
+    assert_eq!(after, 40);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_stands_still_holds_nobody_longer_than_the_time_out() {
+    let server = Arc::new(Server::start());
+    let bench = bench(&server, fifty(), Plans::new());
+    let who = bench.charge("192.0.2.1", "t", "u");
+    bench.admit(who).await.unwrap().commit();
+    bench.limits.settled().await;
+    let stop = |signal: &str| {
+        let id = server.child.as_ref().unwrap().id().to_string();
+        assert!(
+            Command::new("kill")
+                .args([signal, &id])
+                .status()
+                .unwrap()
+                .success()
+        );
+    };
+    stop("-STOP");
+    let mut granted = 0;
+    for _ in 0..60 {
+        granted += usize::from(bench.admit(who).await.map(Reservation::commit).is_ok());
+    }
+    stop("-CONT");
+    assert_eq!(granted, 50, "the local bound");
+    bench.limits.settled().await;
+    // The one that was sent into the silence is not charged, whether it came before or after it was given up.
+    while bench.used(who).await
+        != [
+            ("penalty-box", 0),
+            ("address", 0),
+            ("token", 0),
+            ("user", 0),
+            ("user-hour", 1),
+            ("jobs", 0),
+            ("reads", 0),
+            ("uploads", 0),
+            ("storage", 0),
+        ]
+    {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_admission_that_is_sent_twice_is_charged_once_and_ended_once() {
+    let server = Arc::new(Server::start());
+    let bench = bench(&server, fifty(), Plans::new());
+    let who = bench.charge("192.0.2.1", "t", "u");
+    let (remote, rates) = (bench.limits.remote().unwrap(), bench.limits.rates());
+    let ask = Ask::from(Charge {
+        milliunits: 3_000,
+        allowed: Allowance {
+            milliunits_day: Some(9_000),
+            ..who.allowed
+        },
+        ..who
+    });
+    let with_units = Charge {
+        allowed: ask.allowed,
+        ..who
+    };
+    let mut admitted = Vec::new();
+    for _ in 0..3 {
+        admitted.push(
+            remote
+                .admit_as(*b"the same", &ask, rates)
+                .await
+                .unwrap()
+                .unwrap()
+                .0,
+        );
+    }
+    let used = async |wanted: [(&str, u64); 3]| {
+        let used = bench.used(with_units).await;
+        for row in wanted {
+            assert!(used.contains(&row), "{row:?} in {used:?}");
+        }
+    };
+    used([("user-hour", 1), ("jobs", 1), ("units-day", 3)]).await;
+    // Ended many times, it ends once; what came first stands.
+    remote
+        .settle_now(&admitted[0], reservation::Settle::Keep(2_000), false)
+        .await
+        .unwrap();
+    for end in [reservation::Settle::Refund, reservation::Settle::Keep(0)] {
+        for one in &admitted {
+            remote.settle_now(one, end, false).await.unwrap();
+        }
+        used([("user-hour", 1), ("jobs", 0), ("units-day", 2)]).await;
+    }
+    // Given up before it came: when it comes after all, nothing is charged.
+    let late = remote
+        .admit_as(*b"late one", &ask, rates)
+        .await
+        .unwrap()
+        .unwrap()
+        .0;
+    remote
+        .settle_now(&late, reservation::Settle::Refund, true)
+        .await
+        .unwrap();
+    server.ask(&["FLUSHALL"]);
+    remote
+        .settle_now(&late, reservation::Settle::Refund, true)
+        .await
+        .unwrap();
+    assert!(remote.admit_as(*b"late one", &ask, rates).await.is_err());
+    used([("user-hour", 0), ("jobs", 0), ("units-day", 0)]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keys_that_hold_something_else_let_nobody_spend_and_stay_as_they_are() {
+    let server = Arc::new(Server::start());
+    let bench = bench(&server, fifty(), Plans::new());
+    let who = bench.charge("192.0.2.1", "t", "u");
+    for spoil in [
+        vec!["LPUSH", "{signet}:u:u", "x"],
+        vec!["SET", "{signet}:u:u", "what is this"],
+        vec!["SET", "{signet}:u:u", "\u{2}"],
+        vec!["HSET", "{signet}:a:192.0.2.1", "x", "y"],
+        vec!["SET", "{signet}:a:192.0.2.1", "soon"],
+    ] {
+        server.ask(&["FLUSHALL"]);
+        server.ask(&spoil);
+        let error = bench
+            .limits
+            .admit(who, bench.now())
+            .await
+            .map(|_| ())
+            .unwrap_err();
+        assert!(matches!(&error, QuotaError::State(_)), "{spoil:?}: {error}");
+        assert_eq!(
+            server.ask(&["DBSIZE"]),
+            "1",
+            "{spoil:?}: nothing was charged"
+        );
+    }
+    server.ask(&["FLUSHALL"]);
+    assert!(bench.admit(who).await.is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_key_lies_in_one_slot_and_dies_by_itself() {
+    let server = Arc::new(Server::start());
+    let bench = bench(&server, LimitSettings::default(), Plans::new());
+    let who = bench.charge("2001:db8::1", "t", "u");
+    bench.admit(who).await.unwrap().commit();
+    bench.limits.arrive(who.address, 0).await.unwrap();
+    bench.limits.read("u", 0).await.unwrap();
+    bench
+        .limits
+        .token_endpoint(who.address, Some("a client of any length"), 0)
+        .await
+        .unwrap();
+    bench.limits.settled().await;
+    let keys = server.ask(&["KEYS", "*"]);
+    assert_eq!(keys.lines().count(), 7, "{keys}");
+    for key in keys.lines() {
+        assert!(key.starts_with("{signet}:"), "{key}");
+        let life: i64 = server.ask(&["PTTL", key]).parse().unwrap();
+        assert!(life > 0 && life <= 90_000_000, "{key}: {life}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_was_never_there_is_no_error_and_the_local_bound_holds() {
+    let state = StateSettings {
+        url: "redis://127.0.0.1:1".into(),
+        ..StateSettings::default()
+    };
+    let limits = Limits::shared(&fifty(), &Plans::new(), &state).unwrap();
+    let bench = Bench {
+        limits,
+        now: Arc::new(1_000_000_000.into()),
+        turn: Box::new(|_| {}),
+    };
+    let who = bench.charge("192.0.2.1", "t", "u");
+    let mut granted = 0;
+    for _ in 0..100 {
+        granted += usize::from(bench.admit(who).await.map(Reservation::commit).is_ok());
+    }
+    assert_eq!(granted, 50);
+}
