@@ -108,7 +108,7 @@ async fn carry_out(app: App, mut job: Admitted) -> Ended {
 
 async fn make(app: &App, job: &mut Admitted) -> Result<stages::StoredImages, ApiError> {
     let pixels = stages::run(app, job).await?;
-    let encoded = stages::encode(app, pixels, job.spec.format).await?;
+    let encoded = stages::encode(app, pixels, job.spec.format, &job.spec.spec.model).await?;
     stages::store(app, job, encoded).await
 }
 

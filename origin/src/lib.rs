@@ -17,6 +17,7 @@ pub mod infer;
 pub mod jobs;
 pub mod middleware;
 pub mod operator;
+pub mod provenance;
 pub mod publish;
 pub mod quota;
 pub mod routes;

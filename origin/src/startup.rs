@@ -22,6 +22,7 @@ use crate::config::Settings;
 use crate::edge_trust::Nonces;
 use crate::infer::Engine;
 use crate::jobs::{self, Jobs};
+use crate::provenance::Provenance;
 use crate::publish::Publisher;
 use crate::quota::Limits;
 use crate::schedule::Queue;
@@ -57,6 +58,8 @@ pub struct App {
     pub uploads: Uploads,
     /// Jobs under way.
     pub jobs: Jobs,
+    /// Marks generated pictures, unless that is switched off.
+    pub provenance: Option<Provenance>,
     /// Links.
     pub publisher: Publisher,
     /// Who may embed pictures.
@@ -109,7 +112,7 @@ pub(crate) fn configured_link_keys(settings: &Settings) -> Result<Keyring, Start
 }
 
 /// Writes a file of mode 600, whole or not at all.
-fn write_private(file: &Path, text: &str) -> std::io::Result<()> {
+pub(crate) fn write_private(file: &Path, text: &str) -> std::io::Result<()> {
     use std::io::Write;
     use std::os::unix::fs::OpenOptionsExt;
     let partial = file.with_extension("partial");
@@ -203,6 +206,11 @@ impl App {
             referers: Arc::new(referers),
             limits,
             uploads: Uploads::new(settings.uploads.clone())?,
+            provenance: Provenance::open(
+                &settings.provenance,
+                &settings.state.file.with_file_name("provenance.pem"),
+                &clock,
+            )?,
             sessions: Sessions::new(settings.auth.session_hours * 3600),
             edge_keys: edge_keys.filter(|_| settings.edge.require).map(Arc::new),
             nonces: Nonces::default(),

@@ -44,6 +44,8 @@ pub struct Settings {
     pub queue: crate::schedule::Settings,
     /// Reference images that users send.
     pub uploads: crate::upload::UploadSettings,
+    /// Marking generated pictures.
+    pub provenance: crate::provenance::ProvenanceSettings,
     /// Removing what has expired.
     pub sweep: crate::sweep::SweepSettings,
     /// Logs.
@@ -71,6 +73,7 @@ impl Settings {
         }
         self.uploads.validate()?;
         self.sweep.validate()?;
+        self.provenance.validate()?;
         self.telemetry.validate()?;
         self.storage.validate().map_err(|error| error.to_string())?;
         if !self.limits.enabled && !self.server.bind.ip().is_loopback() {

@@ -85,6 +85,7 @@ pub(super) async fn encode(
     app: &App,
     done: Done,
     format: Format,
+    model: &str,
 ) -> Result<EncodedImages, ApiError> {
     let begun = app.clock.nanos();
     let Done {
@@ -93,11 +94,17 @@ pub(super) async fn encode(
         ran,
         ..
     } = done;
+    let (provenance, model) = (app.provenance.clone(), model.to_owned());
+    let one = move |pixels: Pixels| {
+        let mut file = encode_one(&pixels, format)?;
+        if let Some(provenance) = &provenance {
+            let marked = provenance.mark(file, format, &model);
+            file = marked.map_err(|error| ApiError::Internal(format!("marking: {error}")))?;
+        }
+        Ok::<_, ApiError>((pixels, Bytes::from(file)))
+    };
     let pictures = tokio::task::spawn_blocking(move || {
-        images
-            .into_iter()
-            .map(|pixels| encode_one(&pixels, format).map(|bytes| (pixels, Bytes::from(bytes))))
-            .collect::<Result<Vec<_>, _>>()
+        images.into_iter().map(one).collect::<Result<Vec<_>, _>>()
     })
     .await
     .map_err(|error| ApiError::Internal(error.to_string()))??;

@@ -22,5 +22,6 @@ mod limits;
 mod links;
 mod main_job;
 mod operator;
+mod provenance;
 mod references;
 mod uploads;
