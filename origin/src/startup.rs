@@ -269,6 +269,18 @@ impl App {
     }
 }
 
+/// A bucket that strangers can read makes every check of ours pointless. Told beside the start, which does not wait.
+async fn complain_when_public(app: App) {
+    match crate::storage::exposure::exposure(&app.settings.storage, &app.store).await {
+        Ok(found) => {
+            if let Some(complaint) = found.complaint() {
+                tracing::error!("{complaint}");
+            }
+        }
+        Err(error) => tracing::warn!(%error, "whether the bucket is public could not be found out"),
+    }
+}
+
 /// The addresses that were bound.
 #[derive(Clone, Copy, Debug)]
 struct Bound {
@@ -313,6 +325,7 @@ pub async fn serve(mut settings: Settings, clock: Clock) -> Result<(), StartErro
     let ready_file = settings.server.ready_file.clone();
     let app = App::open(settings, clock, parts).await?;
     crate::sweep::regularly(&app);
+    tokio::spawn(complain_when_public(app.clone()));
     let (queue, jobs) = (app.queue.clone(), app.jobs.clone());
     let studio = web::Data::new(Studio::new(
         &app.settings.images.url(),

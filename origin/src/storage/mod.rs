@@ -4,6 +4,7 @@
 //! the media type; names that no [`ObjectKey`] can have are listed as foreign and left alone.
 
 mod error;
+pub mod exposure;
 mod folder;
 pub mod lifecycle;
 mod s3;

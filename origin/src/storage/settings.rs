@@ -38,6 +38,9 @@ pub struct StorageSettings {
     pub kind: StoreKind,
     /// The folder that holds the objects, when `kind` is `folder`. Created with mode 700.
     pub folder: PathBuf,
+    /// Addresses under which the bucket might be public, such as a custom domain or `https://pub-….r2.dev`: start-up and
+    /// `signet doctor` ask there for an object without credentials, and complain when they get it.
+    pub public_urls: Vec<String>,
     /// Days after which `signet lifecycle apply` lets results move to the bucket's colder class (`STANDARD_IA`); 0 for
     /// never. Amazon S3 allows it from day 30 on, when results go; R2 bills that class for at least 30 days.
     pub cold_after_days: u32,
@@ -50,6 +53,7 @@ impl Default for StorageSettings {
         Self {
             kind: StoreKind::Folder,
             folder: PathBuf::from("data/objects"),
+            public_urls: Vec::new(),
             cold_after_days: 0,
             s3: S3Settings::default(),
         }
@@ -116,6 +120,12 @@ impl StorageSettings {
     /// # Errors
     /// [`StoreError::Settings`] that names the field.
     pub fn validate(&self) -> Result<(), StoreError> {
+        let is_url = |url: &String| url.starts_with("https://") || url.starts_with("http://");
+        if !self.public_urls.iter().all(is_url) {
+            return Err(StoreError::Settings(
+                "storage.public_urls: must start with https://".into(),
+            ));
+        }
         match self.kind {
             StoreKind::Folder if self.folder.as_os_str().is_empty() => {
                 Err(StoreError::Settings("storage.folder is empty".into()))

@@ -2,6 +2,7 @@
 // clippy.toml lets tests panic, but does not count their helper functions as tests.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
+mod exposure;
 mod faults;
 mod folder;
 mod lifecycle;
