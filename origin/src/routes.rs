@@ -5,7 +5,7 @@ use actix_web::web::{self, ServiceConfig, delete, get, post};
 use actix_web::{HttpResponse, Resource};
 use shared::problem;
 
-use crate::auth::{signin, token_endpoint};
+use crate::auth::{metadata, revocation, signin, token_endpoint};
 use crate::error::answer;
 use crate::{deliver, generate, images, jobs, operator, studio, upload};
 
@@ -22,12 +22,22 @@ pub fn public(config: &mut ServiceConfig) {
                 .app_data(form())
                 .route(post().to(token_endpoint::token)),
         )
-        .service(at("/.well-known/jwks.json", "GET").route(get().to(token_endpoint::jwks)))
         .service(
-            at("/.well-known/oauth-authorization-server", "GET")
-                .route(get().to(token_endpoint::metadata)),
+            at("/oauth/revoke", "POST")
+                .app_data(form())
+                .route(post().to(revocation::revoke)),
+        )
+        .service(
+            at("/oauth/introspect", "POST")
+                .app_data(form())
+                .route(post().to(revocation::introspect)),
+        )
+        .service(at("/.well-known/jwks.json", "GET").route(get().to(metadata::jwks)))
+        .service(
+            at("/.well-known/oauth-authorization-server", "GET").route(get().to(metadata::server)),
         )
         .service(at("/auth/login", "GET").route(get().to(signin::login)))
+        .service(at("/auth/callback", "GET").route(get().to(signin::callback)))
         .service(at("/auth/logout", "POST").route(post().to(signin::logout)))
         .service(at("/api/generate", "POST").route(post().to(generate::generate)))
         .service(

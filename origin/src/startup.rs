@@ -15,7 +15,9 @@ use shared::referer::RefererPolicy;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Semaphore;
 
+use crate::auth::provider::Provider;
 use crate::auth::session::Sessions;
+use crate::auth::signin::SignIns;
 use crate::auth::tokens::Tokens;
 use crate::clock::Clock;
 use crate::config::Settings;
@@ -46,6 +48,10 @@ pub struct App {
     pub store: Store,
     /// Access tokens.
     pub tokens: Tokens,
+    /// Who people are.
+    pub provider: Option<Provider>,
+    /// Sign-ins on their way to the provider and back.
+    pub sign_ins: SignIns,
     /// Studio sessions.
     pub sessions: Sessions,
     /// Rates and quotas.
@@ -211,6 +217,8 @@ impl App {
                 &settings.state.file.with_file_name("provenance.pem"),
                 &clock,
             )?,
+            provider: Provider::open(&settings.auth.provider)?,
+            sign_ins: SignIns::default(),
             sessions: Sessions::new(settings.auth.session_hours * 3600),
             edge_keys: edge_keys.filter(|_| settings.edge.require).map(Arc::new),
             nonces: Nonces::default(),
@@ -326,6 +334,8 @@ pub async fn serve(mut settings: Settings, clock: Clock) -> Result<(), StartErro
     let app = App::open(settings, clock, parts).await?;
     crate::sweep::regularly(&app);
     tokio::spawn(complain_when_public(app.clone()));
+    crate::auth::tokens::follow(&app);
+    app.limits.tidy_regularly(app.clock.clone());
     let (queue, jobs) = (app.queue.clone(), app.jobs.clone());
     let studio = web::Data::new(Studio::new(
         &app.settings.images.url(),

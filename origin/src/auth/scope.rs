@@ -39,6 +39,11 @@ impl Scopes {
         self.0 & other.0 == other.0
     }
 
+    /// What is in both.
+    pub fn both(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+
     /// Whether the scope of this name is in it.
     pub fn has(self, name: &str) -> bool {
         Self::parse(name).is_ok_and(|one| one.0 != 0 && self.contain(one))

@@ -91,10 +91,13 @@ pub fn cookie(token: Option<String>, secure: bool) -> Cookie<'static> {
 /// The session's token in a request; a name that stands twice counts as none. Under https only the name with
 /// `__Host-` counts: a sister host can plant the other one, and would sign the visitor in as somebody else.
 pub fn token_of(request: &HttpRequest, secure: bool) -> Option<String> {
+    cookie_of(request, cookie_name(secure))
+}
+
+/// The value of a cookie that stands once.
+pub(super) fn cookie_of(request: &HttpRequest, name: &str) -> Option<String> {
     let cookies = request.cookies().ok()?;
-    let mut found = cookies
-        .iter()
-        .filter(|cookie| cookie.name() == cookie_name(secure));
+    let mut found = cookies.iter().filter(|cookie| cookie.name() == name);
     let one = found.next().map(|cookie| cookie.value().to_owned());
     if found.next().is_some() { None } else { one }
 }

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::provider::ProviderSettings;
+
 /// Shortest and longest life of an access token, in minutes.
 pub const TOKEN_MINUTES: std::ops::RangeInclusive<u64> = 15..=60;
 
@@ -19,6 +21,10 @@ pub struct AuthSettings {
     pub session_hours: u64,
     /// Whether the studio signs people in without a provider. Only ever on loopback.
     pub local_sign_in: bool,
+    /// Days after which somebody who exchanged a provider's token has to bring one again.
+    pub refresh_days: u64,
+    /// The OpenID provider by which the studio signs people in, and whose tokens clients may exchange.
+    pub provider: ProviderSettings,
 }
 
 impl Default for AuthSettings {
@@ -29,6 +35,8 @@ impl Default for AuthSettings {
             token_minutes: 30,
             session_hours: 12,
             local_sign_in: true,
+            refresh_days: 30,
+            provider: ProviderSettings::default(),
         }
     }
 }
@@ -52,6 +60,12 @@ impl AuthSettings {
                 self.session_hours
             ));
         }
-        Ok(())
+        if !(1..=365).contains(&self.refresh_days) {
+            return Err(format!(
+                "auth.refresh_days is {}; it must be 1 to 365",
+                self.refresh_days
+            ));
+        }
+        self.provider.validate()
     }
 }

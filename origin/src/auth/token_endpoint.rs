@@ -1,80 +1,28 @@
-//! `POST /oauth/token` (RFC 6749 section 4.4) and the documents by which others verify our tokens.
+//! `POST /oauth/token`: client credentials (RFC 6749 section 4.4), refresh tokens, and the exchange of a trusted
+//! provider's token for one of ours (RFC 8693).
 
 use actix_web::http::header;
 use actix_web::{HttpRequest, HttpResponse, web};
-use base64::{Engine, engine::general_purpose::STANDARD};
 
-use super::{Scopes, clients};
+use super::Scopes;
+use super::oauth::{ClientForm, OAuthError};
 use crate::edge_trust::{ClientAddress, SignedBody};
 use crate::error::ApiError;
-use crate::secret::Secret;
 use crate::startup::App;
+use crate::state::refresh::{RefreshGrant, Rotation};
 
-/// Bodies of this endpoint are tiny.
-pub const MAX_BODY: usize = 8 * 1024;
+/// Bodies of the OAuth endpoints are tiny; a provider's token is the longest of them.
+pub const MAX_BODY: usize = 16 * 1024;
 
-/// An OAuth error answer (RFC 6749 section 5.2).
-fn refuse(status: u16, error: &str, description: &str) -> HttpResponse {
-    let status = actix_web::http::StatusCode::from_u16(status).unwrap_or_default();
-    let mut answer = HttpResponse::build(status);
-    answer.insert_header((header::CACHE_CONTROL, "no-store"));
-    if status == 401 {
-        answer.insert_header((header::WWW_AUTHENTICATE, "Basic realm=\"signet\""));
-    }
-    answer.json(serde_json::json!({ "error": error, "error_description": description }))
-}
-
-/// The parameters of a form; `None` when one stands twice or the text is no form.
-fn parse_form(body: &str) -> Option<Vec<(String, String)>> {
-    let mut out: Vec<(String, String)> = Vec::new();
-    for pair in body.split('&').filter(|pair| !pair.is_empty()) {
-        let (name, value) = pair.split_once('=')?;
-        let (name, value) = (decode(name)?, decode(value)?);
-        if out.iter().any(|(known, _)| *known == name) {
-            return None;
-        }
-        out.push((name, value));
-    }
-    Some(out)
-}
-
-fn value_of<'a>(form: &'a [(String, String)], name: &str) -> Option<&'a str> {
-    form.iter()
-        .find(|(known, _)| known == name)
-        .map(|(_, value)| value.as_str())
-}
-
-/// application/x-www-form-urlencoded.
-fn decode(text: &str) -> Option<String> {
-    let mut bytes = text.bytes();
-    let mut out = Vec::with_capacity(text.len());
-    while let Some(byte) = bytes.next() {
-        out.push(match byte {
-            b'+' => b' ',
-            b'%' => {
-                let hex = |c: u8| char::from(c).to_digit(16);
-                let (high, low) = (hex(bytes.next()?)?, hex(bytes.next()?)?);
-                u8::try_from(high << 4 | low).ok()?
-            }
-            byte => byte,
-        });
-    }
-    String::from_utf8(out).ok()
-}
-
-/// Id and secret of `Authorization: Basic` (RFC 6749 section 2.3.1: both form-encoded).
-fn basic(request: &HttpRequest) -> Option<Option<(String, Secret)>> {
-    let Some(value) = request.headers().get(header::AUTHORIZATION) else {
-        return Some(None);
-    };
-    let (scheme, encoded) = value.to_str().ok()?.split_once(' ')?;
-    if !scheme.eq_ignore_ascii_case("basic") {
-        return None;
-    }
-    let text = String::from_utf8(STANDARD.decode(encoded.trim()).ok()?).ok()?;
-    let (id, secret) = text.split_once(':')?;
-    Some(Some((decode(id)?, Secret::new(decode(secret)?))))
-}
+/// The grant of RFC 8693.
+pub(super) const EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
+/// What can be exchanged.
+const SUBJECT_TYPES: [&str; 2] = [
+    "urn:ietf:params:oauth:token-type:id_token",
+    "urn:ietf:params:oauth:token-type:jwt",
+];
+/// What is given for it.
+const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
 
 /// `POST /oauth/token`.
 pub async fn token(
@@ -83,102 +31,45 @@ pub async fn token(
     address: ClientAddress,
     app: web::Data<App>,
 ) -> Result<HttpResponse, ApiError> {
-    let form = std::str::from_utf8(&body).ok().and_then(parse_form);
-    let in_header = basic(&request);
-    let named = match (&in_header, &form) {
-        (Some(Some((id, _))), _) => Some(id.as_str()),
-        (_, Some(form)) => value_of(form, "client_id"),
-        _ => None,
-    };
-    let now = app.clock.nanos();
-    app.limits.token_endpoint(address.0, named, now).await?;
-    let invalid = |text| Ok(refuse(400, "invalid_request", text));
-    let is_form = request
-        .headers()
-        .get(header::CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
-        .is_some_and(|value| {
-            value
-                .split(';')
-                .next()
-                .unwrap_or("")
-                .trim()
-                .eq_ignore_ascii_case("application/x-www-form-urlencoded")
-        });
-    if !is_form {
-        return invalid("the body must be application/x-www-form-urlencoded");
+    match grant(&request, &body, address, &app).await {
+        Ok(answer) => Ok(HttpResponse::Ok()
+            .insert_header((header::CACHE_CONTROL, "no-store"))
+            .json(answer)),
+        Err(error) => error.answer(),
     }
-    let Some(form) = form else {
-        return invalid("the body is no form, or names a parameter twice");
-    };
-    let field = |name: &str| value_of(&form, name);
-    match field("grant_type") {
-        Some("client_credentials") => {}
-        Some(_) => {
-            return Ok(refuse(
-                400,
-                "unsupported_grant_type",
-                "client_credentials is supported",
-            ));
+}
+
+async fn grant(
+    request: &HttpRequest,
+    body: &[u8],
+    address: ClientAddress,
+    app: &App,
+) -> Result<serde_json::Value, OAuthError> {
+    let form = ClientForm::read(request, body, address, app, "grant_type").await?;
+    match form.field("grant_type") {
+        Some("client_credentials") => {
+            let scopes = form.scopes(form.granted)?;
+            issue(app, &form.client.user_id, &form.client.id, scopes).await
         }
-        None => return invalid("grant_type is missing"),
+        Some("refresh_token") => refresh(app, &form).await,
+        Some(EXCHANGE) => exchange(app, &form).await,
+        _ => Err(OAuthError::Told(
+            400,
+            "unsupported_grant_type",
+            "client_credentials, refresh_token and token-exchange are supported",
+        )),
     }
-    let Some(in_header) = in_header else {
-        return Ok(refuse(
-            401,
-            "invalid_client",
-            "the Authorization header is not Basic",
-        ));
-    };
-    let in_form = field("client_id")
-        .zip(field("client_secret"))
-        .map(|(id, secret)| (id.to_owned(), Secret::new(secret)));
-    let (id, secret) = match (in_header, in_form) {
-        (Some(_), Some(_)) => return invalid("authenticate in one way, not two"),
-        (Some(both), None) | (None, Some(both)) => both,
-        (None, None) => {
-            return Ok(refuse(
-                401,
-                "invalid_client",
-                "client authentication is missing",
-            ));
-        }
-    };
-    let client = app.state.client(&id).await?;
-    let hash = client.as_ref().map(|client| client.secret_hash.clone());
-    // argon2 takes tens of milliseconds and 19 MiB: few at once, none on the request threads.
-    let Ok(_permit) = app.password_checks.acquire().await else {
-        return Err(ApiError::Internal("password checks are closed".into()));
-    };
-    let matches = web::block(move || clients::verify(&secret, hash.as_deref()))
-        .await
-        .map_err(|error| ApiError::Internal(error.to_string()))?;
-    let client = match client {
-        Some(client) if matches && !client.disabled => client,
-        _ => {
-            return Ok(refuse(
-                401,
-                "invalid_client",
-                "unknown client or wrong secret",
-            ));
-        }
-    };
-    app.limits.token_granted(address.0, &client.id, now).await;
-    let granted = Scopes::parse(&client.scopes)
-        .map_err(|scope| ApiError::Internal(format!("client with scope {scope}")))?;
-    let scopes = match field("scope").map(Scopes::parse) {
-        None => granted,
-        Some(Ok(asked)) if !asked.is_empty() && granted.contain(asked) => asked,
-        Some(_) => {
-            return Ok(refuse(
-                400,
-                "invalid_scope",
-                "the client may not have this scope",
-            ));
-        }
-    };
-    if app.state.user(&client.user_id).await?.suspended {
-        return Ok(refuse(
+}
+
+/// The answer with a fresh access token.
+async fn issue(
+    app: &App,
+    user: &str,
+    client: &str,
+    scopes: Scopes,
+) -> Result<serde_json::Value, OAuthError> {
+    if app.state.user(user).await?.suspended {
+        return Err(OAuthError::Told(
             400,
             "unauthorized_client",
             "this account is suspended",
@@ -186,57 +77,97 @@ pub async fn token(
     }
     let token = app
         .tokens
-        .issue(&client.user_id, &client.id, scopes, app.clock.seconds())
+        .issue(user, client, scopes, app.clock.seconds())
         .ok_or_else(|| ApiError::Internal("no signing key".into()))?;
-    Ok(HttpResponse::Ok().insert_header((header::CACHE_CONTROL, "no-store")).json(serde_json::json!({
+    Ok(serde_json::json!({
         "access_token": token, "token_type": "Bearer", "expires_in": app.tokens.life(), "scope": scopes.to_string(),
-    })))
+    }))
 }
 
-/// `GET /.well-known/jwks.json`.
-pub async fn jwks(app: web::Data<App>) -> HttpResponse {
-    HttpResponse::Ok()
-        .insert_header((header::CACHE_CONTROL, "public, max-age=300"))
-        .json(app.tokens.jwks())
-}
-
-/// `GET /.well-known/oauth-authorization-server` (RFC 8414).
-pub async fn metadata(app: web::Data<App>) -> HttpResponse {
-    let base = app.tokens.issuer();
-    HttpResponse::Ok()
-        .insert_header((header::CACHE_CONTROL, "public, max-age=300"))
-        .json(serde_json::json!({
-            "issuer": base,
-            "token_endpoint": format!("{base}/oauth/token"),
-            "jwks_uri": format!("{base}/.well-known/jwks.json"),
-            "grant_types_supported": ["client_credentials"],
-            "response_types_supported": [],
-            "token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post"],
-            "scopes_supported": super::scope::ALL,
-        }))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    #[test]
-    fn forms_are_read_strictly() {
-        assert_eq!(
-            parse_form("a=b+c&d=%2B").unwrap(),
-            [("a".into(), "b c".into()), ("d".into(), "+".into())]
-        );
-        assert_eq!(parse_form("a=1&a=2"), None);
-        assert_eq!(parse_form("a"), None);
-        assert_eq!(parse_form("a=%zz"), None);
-        assert_eq!(parse_form("a=%ff"), None);
-    }
-
-    proptest! {
-        #[test]
-        fn arbitrary_bodies_never_panic(body in ".{0,60}|[a-z%=&+0-9]{0,40}") {
-            let _ = parse_form(&body);
+async fn refresh(app: &App, form: &ClientForm) -> Result<serde_json::Value, OAuthError> {
+    let token = form
+        .field("refresh_token")
+        .ok_or(OAuthError::invalid("refresh_token is missing"))?;
+    let invalid = OAuthError::Told(400, "invalid_grant", "the refresh token does not count");
+    let now = app.clock.seconds();
+    let rotation = app.state.rotate_refresh_token(token, &form.client.id, now);
+    let (grant, next) = match rotation.await? {
+        Rotation::Successor(grant, next) => (grant, next),
+        Rotation::Unknown => return Err(invalid),
+        Rotation::Reused => {
+            tracing::warn!(
+                client = form.client.id,
+                "a refresh token was used again: its family is revoked"
+            );
+            return Err(invalid);
         }
+    };
+    let most = Scopes::parse(&grant.scopes)
+        .map_err(|scope| ApiError::Internal(format!("grant with scope {scope}")))?;
+    let scopes = form.scopes(most.both(form.granted))?;
+    let mut answer = issue(app, &grant.user_id, &form.client.id, scopes).await?;
+    if let Some(answer) = answer.as_object_mut() {
+        answer.insert("refresh_token".into(), next.as_str().into());
     }
+    Ok(answer)
+}
+
+async fn exchange(app: &App, form: &ClientForm) -> Result<serde_json::Value, OAuthError> {
+    let Some(provider) = &app.provider else {
+        return Err(OAuthError::Told(
+            400,
+            "unsupported_grant_type",
+            "no provider is trusted here",
+        ));
+    };
+    let (Some(token), Some(kind)) = (
+        form.field("subject_token"),
+        form.field("subject_token_type"),
+    ) else {
+        return Err(OAuthError::invalid(
+            "subject_token and subject_token_type are needed",
+        ));
+    };
+    let wanted = form.field("requested_token_type");
+    if !SUBJECT_TYPES.contains(&kind) || wanted.is_some_and(|wanted| wanted != ACCESS_TOKEN) {
+        return Err(OAuthError::invalid("this token type is not exchanged"));
+    }
+    if form.field("actor_token").is_some() {
+        return Err(OAuthError::invalid("delegation is not supported"));
+    }
+    let now = app.clock.seconds();
+    let subject = provider
+        .verify_exchanged(token, now)
+        .await
+        .map_err(|error| {
+            tracing::info!(%error, "a provider's token was refused");
+            if error.is_away() {
+                OAuthError::Told(
+                    503,
+                    "temporarily_unavailable",
+                    "the provider does not answer",
+                )
+            } else {
+                OAuthError::invalid("the subject token does not count")
+            }
+        })?;
+    let user = app
+        .state
+        .user_of_subject(&subject.issuer, &subject.subject, now)
+        .await?;
+    let scopes = form.scopes(form.granted.both(Scopes::USER))?;
+    let mut answer = issue(app, &user, &form.client.id, scopes).await?;
+    let refresh = format!("rt_{}", super::clients::random_token());
+    let grant = RefreshGrant {
+        user_id: user,
+        client_id: form.client.id.clone(),
+        scopes: scopes.to_string(),
+        expires: now + app.settings.auth.refresh_days * 86_400,
+    };
+    app.state.add_refresh_token(grant, &refresh, now).await?;
+    if let Some(answer) = answer.as_object_mut() {
+        answer.insert("issued_token_type".into(), ACCESS_TOKEN.into());
+        answer.insert("refresh_token".into(), refresh.into());
+    }
+    Ok(answer)
 }

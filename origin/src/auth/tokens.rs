@@ -1,17 +1,20 @@
 //! Access tokens: JWTs of RFC 9068, signed with Ed25519 (RFC 8037), valid for 15 to 60 minutes.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::time::Duration;
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use ed25519_dalek::pkcs8::{DecodePrivateKey, EncodePrivateKey};
-use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use moka::sync::Cache;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use zeroize::Zeroizing;
 
 use super::Scopes;
-use crate::state::{State, StateError, keys::SigningKeyRow};
+use super::keys::Ring;
+use crate::startup::App;
+use crate::state::{State, StateError};
+
+pub use super::keys::{new_key, rotate};
 
 /// Longer tokens are not looked at.
 pub const MAX_TOKEN: usize = 2048;
@@ -35,6 +38,9 @@ pub enum TokenError {
     /// Another issuer or audience.
     #[error("not for this service")]
     Audience,
+    /// Revoked before its time.
+    #[error("revoked")]
+    Revoked,
     /// Past its time, or from the future.
     #[error("expired")]
     Time,
@@ -70,16 +76,11 @@ pub struct Claims {
     pub exp: u64,
 }
 
-struct Key {
-    kid: String,
-    signing: SigningKey,
-    verifying: VerifyingKey,
-}
-
 /// Signs and verifies. Cheap to clone.
 #[derive(Clone)]
 pub struct Tokens {
-    keys: Arc<Vec<Key>>,
+    keys: Arc<RwLock<Ring>>,
+    denied: Arc<RwLock<HashMap<String, u64>>>,
     issuer: Arc<str>,
     audience: Arc<str>,
     life: u64,
@@ -88,7 +89,7 @@ pub struct Tokens {
 
 impl std::fmt::Debug for Tokens {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Tokens({} keys: REDACTED)", self.keys.len())
+        write!(f, "Tokens({} keys: REDACTED)", self.ring().len())
     }
 }
 
@@ -110,23 +111,46 @@ impl Tokens {
             state.add_signing_key(row.clone()).await?;
             rows.push(row);
         }
-        let read = |row: &SigningKeyRow| {
-            let signing = SigningKey::from_pkcs8_der(&row.pkcs8)
-                .map_err(|_| StateError::Damaged(format!("signing key {}", row.kid)))?;
-            Ok(Key {
-                kid: row.kid.clone(),
-                verifying: signing.verifying_key(),
-                signing,
-            })
-        };
-        let keys: Vec<Key> = rows.iter().map(read).collect::<Result<_, StateError>>()?;
+        let denied = state.revoked_tokens(now).await?.into_iter().collect();
         Ok(Self {
-            keys: Arc::new(keys),
+            keys: Arc::new(RwLock::new(Ring::read(&rows, now)?)),
+            denied: Arc::new(RwLock::new(denied)),
             issuer: issuer.into(),
             audience: audience.into(),
             life: life_seconds,
             verified: Cache::builder().max_capacity(CACHED).build(),
         })
+    }
+
+    fn ring(&self) -> RwLockReadGuard<'_, Ring> {
+        // A panic while locked leaves a whole ring: it is put in place at once.
+        self.keys.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the keys from the state anew, so that a rotation needs no restart; tokens of keys that are gone count no
+    /// more.
+    ///
+    /// # Errors
+    /// The state's own; the keys stay as they are then.
+    pub async fn reload(&self, state: &State, now: u64) -> Result<(), StateError> {
+        let ring = Ring::read(&state.signing_keys().await?, now)?;
+        if ring.kids() != self.ring().kids() {
+            self.verified.invalidate_all();
+        }
+        *self.keys.write().unwrap_or_else(PoisonError::into_inner) = ring;
+        Ok(())
+    }
+
+    /// A token of this id counts no more, until it expires by itself at `expires`.
+    pub fn deny(&self, jti: &str, expires: u64, now: u64) {
+        let mut denied = self.denied.write().unwrap_or_else(PoisonError::into_inner);
+        denied.retain(|_, expires| *expires > now);
+        denied.insert(jti.to_owned(), expires);
+    }
+
+    fn is_denied(&self, jti: &str) -> bool {
+        let denied = self.denied.read().unwrap_or_else(PoisonError::into_inner);
+        !denied.is_empty() && denied.contains_key(jti)
     }
 
     /// Seconds for which tokens are valid.
@@ -141,11 +165,12 @@ impl Tokens {
 
     /// A new token; `None` only when there is no key, which [`Tokens::open`] prevents.
     pub fn issue(&self, user: &str, client: &str, scopes: Scopes, now: u64) -> Option<String> {
-        let key = self.keys.first()?;
+        let ring = self.ring();
+        let key = ring.signing(now)?;
         let header = Header {
             alg: "EdDSA".into(),
             typ: "at+jwt".into(),
-            kid: key.kid.clone(),
+            kid: key.kid().to_owned(),
         };
         let claims = Claims {
             iss: self.issuer.as_ref().into(),
@@ -165,7 +190,7 @@ impl Tokens {
             part(serde_json::to_vec(&header))?,
             part(serde_json::to_vec(&claims))?
         );
-        let signature = URL_SAFE_NO_PAD.encode(key.signing.sign(signed.as_bytes()).to_bytes());
+        let signature = URL_SAFE_NO_PAD.encode(key.sign(signed.as_bytes()));
         Some(format!("{signed}.{signature}"))
     }
 
@@ -192,6 +217,9 @@ impl Tokens {
         {
             return Err(TokenError::Time);
         }
+        if self.is_denied(&claims.jti) {
+            return Err(TokenError::Revoked);
+        }
         Ok(claims)
     }
 
@@ -205,16 +233,15 @@ impl Tokens {
         if header.alg != "EdDSA" || header.typ != "at+jwt" {
             return Err(Foreign);
         }
-        let key = self
-            .keys
-            .iter()
-            .find(|key| key.kid == header.kid)
-            .ok_or(Foreign)?;
-        let signature = Signature::from_slice(&decode(signature)?).map_err(|_| Malformed)?;
-        // Strict: refuses small-order keys and non-canonical signatures.
-        key.verifying
-            .verify_strict(signed.as_bytes(), &signature)
-            .map_err(|_| Bad)?;
+        let signature = decode(signature)?;
+        let ring = self.ring();
+        let key = ring.find(&header.kid).ok_or(Foreign)?;
+        if signature.len() != 64 {
+            return Err(Malformed);
+        }
+        if !key.verifies(signed.as_bytes(), &signature) {
+            return Err(Bad);
+        }
         let claims: Claims = serde_json::from_slice(&decode(claims)?).map_err(|_| Malformed)?;
         if claims.iss != *self.issuer || claims.aud != *self.audience {
             return Err(Audience);
@@ -224,223 +251,26 @@ impl Tokens {
 
     /// The public keys (RFC 7517, RFC 8037).
     pub fn jwks(&self) -> serde_json::Value {
-        let keys: Vec<_> = self
-            .keys
-            .iter()
-            .map(|key| {
-                serde_json::json!({
-                    "kty": "OKP", "crv": "Ed25519", "use": "sig", "alg": "EdDSA", "kid": key.kid,
-                    "x": URL_SAFE_NO_PAD.encode(key.verifying.as_bytes()),
-                })
-            })
-            .collect();
-        serde_json::json!({ "keys": keys })
+        self.ring().jwks()
     }
 }
 
-/// A fresh key; its id is made of its public half.
-pub fn new_key(now: u64) -> Result<SigningKeyRow, StateError> {
-    let signing = SigningKey::from_bytes(&Zeroizing::new(rand::random::<[u8; 32]>()));
-    let pkcs8 = signing
-        .to_pkcs8_der()
-        .map_err(|error| StateError::Other(error.to_string()))?;
-    let digest = Sha256::digest(signing.verifying_key().as_bytes());
-    let kid: String = URL_SAFE_NO_PAD.encode(digest).chars().take(16).collect();
-    Ok(SigningKeyRow {
-        kid,
-        pkcs8: Zeroizing::new(pkcs8.as_bytes().to_vec()),
-        created: now,
-    })
+/// How often a running service looks for rotated keys.
+const FOLLOW_EVERY: Duration = Duration::from_secs(5);
+
+/// Takes up rotated keys for as long as the runtime lives.
+pub(crate) fn follow(app: &App) {
+    let (tokens, state, clock) = (app.tokens.clone(), app.state.clone(), app.clock.clone());
+    tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(FOLLOW_EVERY).await;
+            if let Err(error) = tokens.reload(&state, clock.seconds()).await {
+                tracing::warn!(%error, "the signing keys could not be read again");
+            }
+        }
+    });
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    const NOW: u64 = 1_800_000_000;
-
-    async fn tokens(issuer: &str) -> Tokens {
-        let folder = tempfile::tempdir().unwrap();
-        let state = State::open(&folder.path().join("s")).unwrap();
-        Tokens::open(&state, issuer, "signet", 1800, NOW)
-            .await
-            .unwrap()
-    }
-
-    fn parts(token: &str) -> [String; 3] {
-        token
-            .split('.')
-            .map(str::to_owned)
-            .collect::<Vec<_>>()
-            .try_into()
-            .unwrap()
-    }
-
-    /// A token with this header and these claims, honestly signed.
-    fn forge(tokens: &Tokens, header: &str, claims: &str) -> String {
-        let signed = format!(
-            "{}.{}",
-            URL_SAFE_NO_PAD.encode(header),
-            URL_SAFE_NO_PAD.encode(claims)
-        );
-        let signature = tokens.keys[0].signing.sign(signed.as_bytes());
-        format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature.to_bytes()))
-    }
-
-    #[tokio::test]
-    async fn a_token_is_valid_for_its_life_and_no_longer() {
-        let tokens = tokens("https://api").await;
-        let token = tokens.issue("u1", "c1", Scopes::USER, NOW).unwrap();
-        let claims = tokens.verify(&token, NOW).unwrap();
-        assert_eq!(
-            (claims.sub.as_str(), claims.client_id.as_str()),
-            ("u1", "c1")
-        );
-        assert!(tokens.verify(&token, NOW + 1799).is_ok());
-        assert_eq!(tokens.verify(&token, NOW + 1800), Err(TokenError::Time));
-        assert_eq!(tokens.verify(&token, NOW - 31), Err(TokenError::Time));
-    }
-
-    #[tokio::test]
-    async fn foreign_headers_are_refused_even_when_signed() {
-        let tokens = tokens("https://api").await;
-        let good = tokens.issue("u1", "c1", Scopes::USER, NOW).unwrap();
-        let claims = String::from_utf8(URL_SAFE_NO_PAD.decode(&parts(&good)[1]).unwrap()).unwrap();
-        let kid = tokens.keys[0].kid.clone();
-        assert!(
-            tokens
-                .verify(
-                    &forge(
-                        &tokens,
-                        &format!(r#"{{"alg":"EdDSA","typ":"at+jwt","kid":"{kid}"}}"#),
-                        &claims
-                    ),
-                    NOW
-                )
-                .is_ok()
-        );
-        for header in [
-            format!(r#"{{"alg":"none","typ":"at+jwt","kid":"{kid}"}}"#),
-            format!(r#"{{"alg":"HS256","typ":"at+jwt","kid":"{kid}"}}"#),
-            format!(r#"{{"alg":"EdDSA","typ":"JWT","kid":"{kid}"}}"#),
-            format!(r#"{{"alg":"EdDSA","kid":"{kid}"}}"#),
-            r#"{"alg":"EdDSA","typ":"at+jwt","kid":"../../etc/passwd"}"#.into(),
-            r#"{"alg":"EdDSA","typ":"at+jwt"}"#.into(),
-            format!(r#"{{"alg":"EdDSA","typ":"at+jwt","kid":"{kid}","jku":"https://evil"}}"#),
-            format!(r#"{{"alg":"EdDSA","alg":"EdDSA","typ":"at+jwt","kid":"{kid}"}}"#),
-        ] {
-            assert_eq!(
-                tokens.verify(&forge(&tokens, &header, &claims), NOW),
-                Err(TokenError::Header),
-                "{header}"
-            );
-        }
-    }
-
-    #[tokio::test]
-    async fn odd_claims_are_refused_even_when_signed() {
-        let tokens = tokens("https://api").await;
-        let kid = tokens.keys[0].kid.clone();
-        let header = format!(r#"{{"alg":"EdDSA","typ":"at+jwt","kid":"{kid}"}}"#);
-        let claims = |iss: &str, aud: &str, times: &str, more: &str| {
-            format!(
-                r#"{{"iss":"{iss}","aud":"{aud}","sub":"u","client_id":"c","jti":"j","scope":"admin",{times}{more}}}"#
-            )
-        };
-        let times = format!(r#""iat":{NOW},"exp":{}"#, NOW + 900);
-        let verdict = |claims: String| {
-            tokens
-                .verify(&forge(&tokens, &header, &claims), NOW)
-                .map(|_| ())
-        };
-        assert_eq!(verdict(claims("https://api", "signet", &times, "")), Ok(()));
-        assert_eq!(
-            verdict(claims("https://evil", "signet", &times, "")),
-            Err(TokenError::Audience)
-        );
-        assert_eq!(
-            verdict(claims("https://api", "other", &times, "")),
-            Err(TokenError::Audience)
-        );
-        assert_eq!(
-            verdict(claims("https://api", "signet", &times, r#","sub":"v""#)),
-            Err(TokenError::Malformed)
-        );
-        assert_eq!(
-            verdict(claims(
-                "https://api",
-                "signet",
-                &format!(r#""iat":{NOW},"exp":{}"#, NOW + 999_999),
-                ""
-            )),
-            Err(TokenError::Time)
-        );
-        assert_eq!(
-            verdict(claims(
-                "https://api",
-                "signet",
-                &format!(r#""iat":{},"exp":{}"#, NOW + 60, NOW + 900),
-                ""
-            )),
-            Err(TokenError::Time)
-        );
-        assert_eq!(
-            verdict(claims(
-                "https://api",
-                "signet",
-                r#""iat":-1,"exp":99999999999"#,
-                ""
-            )),
-            Err(TokenError::Malformed)
-        );
-    }
-
-    #[tokio::test]
-    async fn another_services_token_and_huge_ones_are_refused() {
-        let (ours, theirs) = (tokens("https://api").await, tokens("https://api").await);
-        let token = theirs.issue("u1", "c1", Scopes::USER, NOW).unwrap();
-        assert_eq!(ours.verify(&token, NOW), Err(TokenError::Header));
-        assert_eq!(
-            ours.verify(&"a".repeat(MAX_TOKEN + 1), NOW),
-            Err(TokenError::Malformed)
-        );
-        let good = ours.issue("u1", "c1", Scopes::USER, NOW).unwrap();
-        let [header, claims, signature] = parts(&good);
-        assert_eq!(
-            ours.verify(&format!("{header}.{claims}.{signature}="), NOW),
-            Err(TokenError::Malformed)
-        );
-        assert_eq!(
-            ours.verify(&format!("{header}.{claims}."), NOW),
-            Err(TokenError::Malformed)
-        );
-    }
-
-    #[tokio::test]
-    async fn no_changed_byte_of_a_token_passes() {
-        let tokens = tokens("https://api").await;
-        let good = tokens.issue("u1", "c1", Scopes::USER, NOW).unwrap();
-        for at in 0..good.len() {
-            let mut bytes = good.clone().into_bytes();
-            bytes[at] = if bytes[at] == b'A' { b'B' } else { b'A' };
-            assert!(
-                tokens
-                    .verify(std::str::from_utf8(&bytes).unwrap(), NOW)
-                    .is_err(),
-                "byte {at}"
-            );
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn arbitrary_tokens_never_panic(text in "[A-Za-z0-9_-]{0,40}(\\.[A-Za-z0-9_-]{0,40}){0,4}|.{0,60}") {
-            static TOKENS: std::sync::OnceLock<Tokens> = std::sync::OnceLock::new();
-            let tokens = TOKENS.get_or_init(|| {
-                tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(tokens("https://api"))
-            });
-            prop_assert!(tokens.verify(&text, NOW).is_err());
-        }
-    }
-}
+#[path = "tokens_tests.rs"]
+mod tests;

@@ -60,6 +60,16 @@ pub(super) enum KeysCommand {
     },
     /// Lists the ids of the configured link keys, the signing one first.
     List,
+    /// Adds a key that signs access tokens. It is shown in the JWKS ten minutes before it signs; the one before stays
+    /// until its tokens are over. A running service takes it up by itself.
+    Rotate {
+        /// The keys of access tokens; link and edge keyrings are rotated in the configuration.
+        #[arg(long, required = true)]
+        tokens: bool,
+        /// Signs from now on, and every older key and token counts no more: for a key that leaked.
+        #[arg(long)]
+        at_once: bool,
+    },
 }
 
 /// The part of a link that is judged: what follows the host.
@@ -173,6 +183,8 @@ pub(super) fn keys(command: KeysCommand, settings: &Settings) -> Result<(), Star
                 println!("{kid}{}", if at == 0 { "  signs" } else { "  verifies" });
             }
         }
+        // Needs the state, so the caller does it.
+        KeysCommand::Rotate { .. } => {}
     }
     Ok(())
 }

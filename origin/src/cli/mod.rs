@@ -130,6 +130,14 @@ fn run(command: Command, settings: Settings) -> Result<ExitCode, StartError> {
             })?;
         }
         Command::Link(command) => return links::link(command, &settings, &clock),
+        Command::Keys(links::KeysCommand::Rotate { at_once, .. }) => {
+            let state = open_state(&settings)?;
+            block_on(async {
+                let kid = crate::auth::tokens::rotate(&state, at_once, clock.seconds()).await?;
+                println!("{kid}");
+                Ok(())
+            })?
+        }
         Command::Keys(command) => links::keys(command, &settings)?,
         Command::Client(command) => {
             block_on(clients::client(command, open_state(&settings)?, &clock))?

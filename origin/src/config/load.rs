@@ -38,7 +38,11 @@ pub enum ConfigError {
 }
 
 /// Settings that are secrets, with their variables.
-const SECRETS: [(&str, &str); 4] = [
+const SECRETS: [(&str, &str); 5] = [
+    (
+        "auth.provider.client_secret",
+        "SIGNET_AUTH__PROVIDER__CLIENT_SECRET",
+    ),
     ("state.password", "SIGNET_STATE__PASSWORD"),
     ("images.keys", "SIGNET_IMAGES__KEYS"),
     ("edge.keys", "SIGNET_EDGE__KEYS"),

@@ -15,6 +15,7 @@ use super::{
     Allowance, Ask, LimitSettings, PlanSettings, Plans, PolicyUse, QuotaError, RateSettings,
     Refusal, Reservation, Simple, Taken, plans,
 };
+use crate::clock::Clock;
 use crate::secret::Secret;
 use crate::state::{State, StateError, StateSettings, users::UserRow};
 
@@ -394,6 +395,22 @@ impl Limits {
             self.inner.memory.forgive_client(client, rates, now);
             self.inner.known_places.insert(key, ());
         }
+    }
+
+    /// Forgets spends that count no more, every hour for as long as the runtime lives.
+    pub fn tidy_regularly(&self, clock: Clock) {
+        let Some(ledger) = self.inner.ledger.clone() else {
+            return;
+        };
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(KNOWN_FOR / 24).await;
+                let from = clock.nanos().saturating_sub(COUNTED_FOR);
+                if let Err(error) = ledger.forget_spends(from).await {
+                    tracing::warn!(%error, "old spends could not be forgotten");
+                }
+            }
+        });
     }
 
     fn of_address(&self, address: IpAddr) -> Ask<'static> {

@@ -23,7 +23,7 @@ impl State {
     pub async fn signing_keys(&self) -> Result<Vec<SigningKeyRow>, StateError> {
         self.transact(|tx| {
             let mut statement = tx.prepare(
-                "SELECT kid, pkcs8, created FROM signing_keys ORDER BY created DESC, kid",
+                "SELECT kid, pkcs8, created FROM signing_keys ORDER BY created DESC, rowid DESC",
             )?;
             let rows = statement
                 .query_map([], |row| {
@@ -50,6 +50,20 @@ impl State {
                 rusqlite::params![key.kid, key.pkcs8.as_slice(), key.created as i64],
             )?;
             Ok(())
+        })
+        .await
+    }
+
+    /// Removes the keys that were made before `created` (Unix seconds); how many.
+    ///
+    /// # Errors
+    /// The state's own.
+    pub async fn remove_signing_keys_before(&self, created: u64) -> Result<usize, StateError> {
+        self.transact(move |tx| {
+            Ok(tx.execute(
+                "DELETE FROM signing_keys WHERE created < ?1",
+                [created as i64],
+            )?)
         })
         .await
     }

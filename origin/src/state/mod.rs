@@ -7,9 +7,11 @@
 pub mod clients;
 mod erasing;
 mod error;
+mod identities;
 pub mod images;
 pub mod jobs;
 pub mod keys;
+pub mod refresh;
 mod schema;
 pub mod spends;
 pub mod sweeping;
