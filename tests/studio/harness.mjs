@@ -65,6 +65,11 @@ export async function serve(settings = {}) {
     url: `http://${bound.public}`,
     imagesUrl: `http://localhost:${port}`,
     log: () => log,
+    /** A new client of a user of its own. */
+    client: (run) =>
+      JSON.parse(
+        run(program(), ["client", "add", "--json"], { env: { ...inherited, SIGNET_STATE__FILE: path.join(folder, "signet.sqlite") }, encoding: "utf8" }),
+      ),
     async stop() {
       if (!ended) child.kill("SIGTERM");
       const timer = setTimeout(() => child.kill("SIGKILL"), 10_000);
