@@ -20,10 +20,24 @@ function failed(error) {
   });
 }
 
+/** Milliseconds between an isolate's reports of what it counted. */
+const REPORT_EVERY = 10_000;
+let nextReport = 0;
+
+/** Sends a report when the time is up, whether or not requests come until then. */
+function schedule(env, context) {
+  const now = Date.now();
+  if (now < nextReport) return;
+  nextReport = now + REPORT_EVERY;
+  const later = new Promise((done) => setTimeout(done, REPORT_EVERY));
+  context.waitUntil(later.then(() => glue.report(env)).catch((error) => console.error("edge: no report:", error)));
+}
+
 start();
 
 export default {
-  fetch(request, env) {
+  fetch(request, env, context) {
+    schedule(env, context);
     try {
       const answer = glue.fetch(request, env);
       return answer instanceof Promise ? answer.catch(failed) : answer;

@@ -106,6 +106,11 @@ export async function take_body(request, declared, up_to, limit) {
   return taken;
 }
 
+/** A body of our own for `forward`. */
+export function text_body(text) {
+  return { bytes: new TextEncoder().encode(text), over: false };
+}
+
 /** Asks the origin. Undefined when it does not answer, or when the body went over its limit first (`taken.over`). */
 export async function forward(url, method, lines, taken) {
   const abort = new AbortController();

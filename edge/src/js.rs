@@ -18,6 +18,7 @@ extern "C" {
         up_to: f64,
         limit: f64,
     ) -> js_sys::Promise;
+    fn text_body(text: &str) -> TakenBody;
     fn forward(url: &str, method: &str, lines: &str, body: &JsValue) -> js_sys::Promise;
     fn pass_on(answer: &web_sys::Response, set: &str, remove: &str) -> web_sys::Response;
     fn within_limit(binding: &JsValue, key: &str) -> js_sys::Promise;
@@ -149,6 +150,11 @@ impl Body {
         let taken =
             JsFuture::from(take_body(request, declared, up_to as f64, limit as f64)).await?;
         Ok(Self(taken.unchecked_into()))
+    }
+
+    /// A body of our own.
+    pub fn of(text: &str) -> Self {
+        Self(text_body(text))
     }
 
     /// The bytes of a short body.

@@ -4,6 +4,7 @@
 mod bucket;
 mod clock;
 mod config;
+mod counts;
 mod gate;
 mod inbound;
 mod js;
@@ -56,6 +57,19 @@ pub fn fetch(request: Request, env: Env) -> JsValue {
     } else {
         call(request, env, config, method, target.to_owned())
     }
+}
+
+/// Tells the origin what was counted since the last time.
+#[wasm_bindgen]
+pub fn report(env: Env) -> JsValue {
+    let Some(config) = configuration(&env) else {
+        return JsValue::UNDEFINED;
+    };
+    future_to_promise(async move {
+        counts::send(&config).await;
+        Ok(JsValue::UNDEFINED)
+    })
+    .into()
 }
 
 const NO_ADDRESS: &str =
@@ -124,9 +138,11 @@ fn link(request: Request, env: Env, config: &Rc<Config>, method: &str, target: &
     let permitted = match serve::permit(&facts, config) {
         Ok(permitted) => permitted,
         Err(error) => {
+            counts::link(error.problem().code, counts::key_named(target, config));
             return serve::refuse(&ServeError::Link(error), method == "HEAD").into();
         }
     };
+    let key = counts::key_named(target, config);
     let wanted = serve::wanted(&facts);
     let Some(client) = client() else {
         js::log_error(NO_ADDRESS);
@@ -151,6 +167,7 @@ fn link(request: Request, env: Env, config: &Rc<Config>, method: &str, target: &
             }
             Err(error) => Err(error.clone()),
         };
+        counts::link(result.as_ref().map_or_else(ServeError::code, |_| "ok"), key);
         Ok(result
             .unwrap_or_else(|error| serve::refuse(&error, head))
             .into())

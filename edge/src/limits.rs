@@ -7,6 +7,7 @@ use shared::client_ip;
 use shared::link::PermittedLink;
 use wasm_bindgen::JsValue;
 
+use crate::counts;
 use crate::js;
 use crate::revocation;
 use crate::serve::ServeError;
@@ -61,16 +62,18 @@ impl Limiters<'_> {
     pub async fn allow_address(&self, shield: Shield, address: IpAddr) -> bool {
         let group = client_ip::group(address);
         let narrow = self.ask(shield.binding, &group.narrow.to_string()).await;
-        match (group.wide, shield.wide) {
+        let within = match (group.wide, shield.wide) {
             (Some(wide), Some(binding)) if narrow => self.ask(binding, &wide.to_string()).await,
             _ => narrow,
-        }
+        };
+        counted(within, shield)
     }
 
     /// Whether the bearer of this `Authorization` value is within the shield; the token itself is not handed out.
     pub async fn allow_token(&self, shield: Shield, authorization: &str) -> bool {
         let digest: [u8; 32] = Sha256::digest(authorization.as_bytes()).into();
-        self.ask(shield.binding, &hex(digest.split_at(16).0)).await
+        let within = self.ask(shield.binding, &hex(digest.split_at(16).0)).await;
+        counted(within, shield)
     }
 
     /// A shield that fails lets pass: it protects from floods, access is decided by the checks around it.
@@ -88,6 +91,14 @@ impl Limiters<'_> {
             true
         })
     }
+}
+
+/// `within`, counted where it is a refusal.
+fn counted(within: bool, shield: Shield) -> bool {
+    if !within {
+        counts::limited(shield.policy);
+    }
+    within
 }
 
 /// Lower-case hex.

@@ -201,7 +201,8 @@ mod tests {
         #[test]
         fn arbitrary_targets_never_panic(target in "/(api|v1)/[%a-z./]{0,20}(\\?[a-z%=&_]{0,20})?|.{0,40}") {
             if let Ok(route) = find(&target) {
-                prop_assert!(route.path.starts_with('/') && !route.path.contains(".."));
+                let dots = route.path.split('/').any(|segment| segment == "..");
+                prop_assert!(route.path.starts_with('/') && !dots);
             }
         }
     }

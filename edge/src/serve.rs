@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use shared::link::{self, LinkError, PermittedLink, UnverifiedLink, VerifiedLink};
-use shared::problem;
+use shared::problem::{self, Problem};
 use shared::referer::FetchHeaders;
 use web_sys::Response;
 use worker::Bucket;
@@ -134,29 +134,35 @@ pub enum ServeError {
     Store(String),
 }
 
+impl ServeError {
+    fn problem(&self) -> Problem {
+        match self {
+            Self::Link(error) => error.problem(),
+            Self::RateLimited => problem::RATE_LIMITED,
+            Self::NotFound => problem::NOT_FOUND,
+            Self::Store(_) => problem::STORE_UNAVAILABLE,
+        }
+    }
+
+    /// Stable code of the answer.
+    pub fn code(&self) -> &'static str {
+        self.problem().code
+    }
+}
+
 /// The refusal's answer; what the operator must know is logged here, once.
 pub fn refuse(error: &ServeError, head: bool) -> Response {
     let mut context = Context {
         head,
         ..Context::default()
     };
-    let problem = match error {
-        ServeError::Link(error) => {
-            if *error == LinkError::MethodNotAllowed {
-                context.allow = Some("GET, HEAD");
-            }
-            error.problem()
-        }
-        ServeError::RateLimited => {
-            context.shield = Some(limits::LINKS);
-            problem::RATE_LIMITED
-        }
-        ServeError::NotFound => problem::NOT_FOUND,
-        ServeError::Store(why) => {
-            js::log_error(&format!("edge: the bucket failed: {why}"));
-            problem::STORE_UNAVAILABLE
-        }
-    };
+    match error {
+        ServeError::Link(LinkError::MethodNotAllowed) => context.allow = Some("GET, HEAD"),
+        ServeError::RateLimited => context.shield = Some(limits::LINKS),
+        ServeError::Store(why) => js::log_error(&format!("edge: the bucket failed: {why}")),
+        ServeError::Link(_) | ServeError::NotFound => {}
+    }
+    let problem = error.problem();
     if context.allow.is_none() && context.shield.is_none() {
         return respond::refusal(problem, head);
     }

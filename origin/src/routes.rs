@@ -3,11 +3,11 @@
 use actix_web::http::header::{ALLOW, HeaderValue};
 use actix_web::web::{self, ServiceConfig, delete, get, post};
 use actix_web::{HttpResponse, Resource};
-use shared::problem;
+use shared::{problem, report};
 
 use crate::auth::{metadata, revocation, signin, token_endpoint};
 use crate::error::answer;
-use crate::{deliver, generate, images, jobs, operator, studio, upload};
+use crate::{deliver, edge_trust, generate, images, jobs, operator, studio, upload};
 
 /// Largest JSON body in bytes: a prompt of 2,000 characters in escapes, twice.
 const MAX_JSON: usize = 64 * 1024;
@@ -56,6 +56,7 @@ pub fn public(config: &mut ServiceConfig) {
         )
         .service(at("/api/upload", "POST").route(post().to(upload::upload)))
         .service(at("/api/usage", "GET").route(get().to(images::usage)))
+        .service(at(report::PATH, "POST").route(post().to(edge_trust::counts::take)))
         .configure(studio::routes)
         .default_service(web::to(nothing));
 }

@@ -192,6 +192,7 @@ impl App {
         } else {
             Limits::shared(&settings.limits, &settings.plans, &settings.state)?
         };
+        metrics.know_link_keys(ring.kids());
         let queue = Queue::start(
             Arc::clone(&engine),
             settings.queue.clone(),

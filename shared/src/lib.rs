@@ -4,7 +4,7 @@
 //! checks MAC, time and address, [`link::VerifiedLink::permit`] the referer policy, [`revocation::Snapshot::check`]
 //! what was revoked. Each step's result can only be made by that step. [`image_headers`] and [`range`] shape the answer.
 //!
-//! The way of an API call from edge to origin: [`edge_auth`] (RFC 9421).
+//! The way of an API call from edge to origin: [`edge_auth`] (RFC 9421). What the edge counts goes there as a [`report`].
 
 pub mod b64;
 pub mod client_ip;
@@ -17,4 +17,5 @@ pub mod object_key;
 pub mod problem;
 pub mod range;
 pub mod referer;
+pub mod report;
 pub mod revocation;

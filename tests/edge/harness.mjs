@@ -75,7 +75,7 @@ export async function startBucket() {
 
 /** A stand-in origin that keeps what it was sent; `reply(request, answer, body)` answers. */
 export async function startOrigin(reply = (_request, answer) => answer.end("ok")) {
-  const origin = { requests: [], reply, aborted: 0 };
+  const origin = { requests: [], reports: [], reply, aborted: 0 };
   const server = http.createServer((request, answer) => {
     const parts = [];
     request.on("data", (part) => parts.push(part));
@@ -83,6 +83,10 @@ export async function startOrigin(reply = (_request, answer) => answer.end("ok")
     request.on("aborted", () => (origin.aborted += 1));
     request.on("end", () => {
       const body = Buffer.concat(parts);
+      if (request.url === "/.signet/counts") {
+        origin.reports.push({ method: request.method, url: request.url, headers: request.headers, raw: request.rawHeaders, body });
+        return answer.writeHead(204).end();
+      }
       origin.requests.push({ method: request.method, url: request.url, headers: request.headers, raw: request.rawHeaders, body });
       origin.reply(request, answer, body);
     });

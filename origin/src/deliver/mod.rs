@@ -11,6 +11,7 @@ use shared::link::{LinkError, PermittedLink, UnverifiedLink, check_method};
 use shared::problem;
 use shared::range::{Bytes, Conditions, select};
 use shared::referer::FetchHeaders;
+use shared::report;
 
 use crate::error::{ApiError, answer};
 use crate::startup::App;
@@ -22,9 +23,13 @@ pub async fn serve(request: HttpRequest, app: web::Data<App>) -> Result<HttpResp
     let link = match permit(&request, &app, peer) {
         Ok(link) => link,
         Err(error) => {
+            let target = request.uri().path_and_query();
+            let kid = target
+                .and_then(|target| report::kid_named(target.as_str(), &app.publisher.ring))
+                .unwrap_or(report::UNKNOWN_KID);
             app.metrics
                 .links
-                .with_label_values(&[error.problem().code, "unknown"])
+                .with_label_values(&[error.problem().code, kid])
                 .inc();
             return Ok(answer(error.problem()));
         }

@@ -4,6 +4,7 @@
 //! the edge signed. Standing alone it takes the peer's address, or one configured header of the proxy in front.
 
 mod body;
+pub mod counts;
 mod nonces;
 
 use std::future::{Ready, ready};

@@ -1,5 +1,8 @@
 //! The metrics that dashboards rely on, present from the start at 0.
 
+use shared::report::{UNKNOWN_KID, VERDICTS};
+
+use crate::edge_trust::counts::EDGE_POLICIES;
 use crate::schedule::Observation;
 use prometheus::{
     Gauge, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, Opts, Registry,
@@ -59,17 +62,6 @@ const POLICIES: [&str; 13] = [
     "links",
     "token-endpoint",
     "token-endpoint-client",
-];
-const VERDICTS: [&str; 9] = [
-    "ok",
-    "method_not_allowed",
-    "malformed_link",
-    "bad_signature",
-    "link_expired",
-    "life_too_long",
-    "ip_mismatch",
-    "referer_denied",
-    "link_revoked",
 ];
 
 impl Metrics {
@@ -161,14 +153,21 @@ impl Metrics {
         for stage in STAGES {
             self.stage.with_label_values(&[stage]);
         }
-        for policy in POLICIES {
+        for policy in POLICIES.iter().chain(&EDGE_POLICIES) {
             self.limited.with_label_values(&[policy]);
         }
         for verdict in VERDICTS {
-            self.links.with_label_values(&[verdict, "unknown"]);
+            self.links.with_label_values(&[verdict, UNKNOWN_KID]);
         }
         self.uploads.with_label_values(&["accepted"]);
         self.requests.with_label_values(&["/api/generate", "200"]);
+    }
+
+    /// Makes each key of the link ring visible before its first link, and the last one's end after it.
+    pub fn know_link_keys<'a>(&self, kids: impl Iterator<Item = &'a str>) {
+        for kid in kids {
+            self.links.with_label_values(&["ok", kid]);
+        }
     }
 
     /// What the engine's thread reports to.

@@ -282,3 +282,42 @@ fn standing_alone_no_forwarding_header_is_believed() {
         .unwrap();
     assert!(line.contains("\"ip\":\"127.0.0.1\""), "{line}");
 }
+
+#[test]
+fn what_the_edge_counted_is_seen_in_the_metrics_once() {
+    let service = behind_an_edge();
+    let report = "link ok k1 5\nlink ok nobody 2\nlink made-up k1 9\nlimited edge-flood 4\n";
+    let signed = Forwarded {
+        body: report.as_bytes(),
+        media: "text/plain",
+        client: "0.0.0.0",
+        ..Forwarded::new("POST", shared::report::PATH, None)
+    };
+    let request = signed.request(&service);
+    assert_eq!(request.send().status, 204);
+    assert_eq!(request.send().problem(), (403, "edge_only".into()));
+    let changed = signed.request(&service).replace_body(report.replace('5', "6"));
+    assert_eq!(changed.send().problem(), (403, "edge_only".into()));
+    let bad = Forwarded {
+        body: b"link ok\n",
+        ..signed
+    };
+    assert_eq!(bad.send(&service).status, 400);
+    let text = service.operator("/metrics").send().ok().text();
+    for line in [
+        "signet_links_total{kid=\"unknown\",verdict=\"ok\"} 7",
+        "signet_rate_limited_total{policy=\"edge-flood\"} 4",
+    ] {
+        assert!(text.contains(line), "{line} in {text}");
+    }
+    assert!(!text.contains("made-up") && !text.contains("nobody"));
+}
+
+#[test]
+fn without_an_edge_nobody_reports_counts() {
+    let service = Service::start(&[]);
+    let request = service
+        .post(shared::report::PATH)
+        .body("text/plain", b"link ok k1 5\n");
+    assert_eq!(request.send().status, 404);
+}
