@@ -42,7 +42,7 @@ pub async fn generate(
     app: web::Data<App>,
 ) -> Result<HttpResponse, ApiError> {
     let wish = Wish::read(&request);
-    let key = idempotency::read(&request, &body, &app.publisher.ring)?;
+    let key = idempotency::read(&request, &body, &app.publisher.ring.get())?;
     // Held until the job is written down: of two equal requests at once, the second finds the first.
     let turn = match &key {
         Some(key) => {

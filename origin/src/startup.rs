@@ -1,7 +1,7 @@
 //! Putting the service together, and taking it apart.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -108,13 +108,27 @@ pub(crate) fn configured_link_keys(settings: &Settings) -> Result<Keyring, Start
     if let Some(ring) = settings.link_keys()? {
         return Ok(ring);
     }
-    let file = settings.state.file.with_file_name("link-keys");
+    let file = own_link_keys(settings);
     if !file.exists() {
         let text = crate::cli::new_keyring("local");
         write_private(&file, text.expose())?;
     }
     crate::config::keyring("the kept link keys", None, Some(&file))?
         .ok_or_else(|| "no link keys".into())
+}
+
+/// Where the embedded service keeps the keyring that it made.
+fn own_link_keys(settings: &Settings) -> PathBuf {
+    settings.state.file.with_file_name("link-keys")
+}
+
+/// The file that holds the link keyring; none when it comes from a variable.
+pub(crate) fn link_key_file(settings: &Settings) -> Option<PathBuf> {
+    match (&settings.images.keys, &settings.images.keys_file) {
+        (Some(_), _) => None,
+        (None, Some(file)) => Some(file.clone()),
+        (None, None) => Some(own_link_keys(settings)),
+    }
 }
 
 /// Writes a file of mode 600, whole or not at all.
@@ -337,6 +351,10 @@ pub async fn serve(mut settings: Settings, clock: Clock) -> Result<(), StartErro
     tokio::spawn(complain_when_public(app.clone()));
     crate::auth::tokens::follow(&app);
     app.limits.tidy_regularly(app.clock.clone());
+    if let Some(file) = link_key_file(&app.settings) {
+        let ring = app.publisher.ring.clone();
+        tokio::spawn(ring.follow(file, app.metrics.clone()));
+    }
     let (queue, jobs) = (app.queue.clone(), app.jobs.clone());
     let studio = web::Data::new(Studio::new(
         &app.settings.images.url(),

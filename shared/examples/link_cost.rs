@@ -23,6 +23,9 @@ struct Claims {
     exp: u64,
 }
 
+/// What is measured, and its name.
+type Work<'a> = (&'a str, Box<dyn FnMut() + 'a>);
+
 fn time(work: &mut dyn FnMut()) -> f64 {
     let start = Instant::now();
     for _ in 0..CALLS {
@@ -75,7 +78,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         return Err("the benchmark's own inputs are wrong".into());
     }
 
-    let mut works: [(&str, Box<dyn FnMut() + '_>); 5] = [
+    let mut works: [Work<'_>; 5] = [
         (
             "link: sign",
             Box::new(|| drop(black_box(request.sign(&ring, now)))),
@@ -109,7 +112,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             sample.push(time(work));
         }
     }
-    println!("{:<28} {:>9} {:>9}", "ns a call", "p50", "p99");
+    println!("| | p50 | p99 |\n|---|--:|--:|");
     for ((name, _), sample) in works.iter().zip(&mut samples) {
         sample.sort_by(f64::total_cmp);
         let at = |share: usize| {
@@ -118,7 +121,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 .copied()
                 .unwrap_or(f64::NAN)
         };
-        println!("{name:<28} {:>9.0} {:>9.0}", at(50), at(99));
+        println!("| {name} | {:.0} | {:.0} |", at(50), at(99));
     }
     Ok(())
 }

@@ -8,6 +8,7 @@ use shared::keyring::Keyring;
 use shared::link::{AddressRange, LinkError, UnverifiedLink};
 use shared::object_key::ObjectKey;
 
+use super::rotate::{self, RotateArguments};
 use crate::clock::{Clock, rfc3339};
 use crate::config::Settings;
 use crate::publish::{LinkWish, Publisher};
@@ -60,16 +61,9 @@ pub(super) enum KeysCommand {
     },
     /// Lists the ids of the configured link keys, the signing one first.
     List,
-    /// Adds a key that signs access tokens. It is shown in the JWKS ten minutes before it signs; the one before stays
-    /// until its tokens are over. A running service takes it up by itself.
-    Rotate {
-        /// The keys of access tokens; link and edge keyrings are rotated in the configuration.
-        #[arg(long, required = true)]
-        tokens: bool,
-        /// Signs from now on, and every older key and token counts no more: for a key that leaked.
-        #[arg(long)]
-        at_once: bool,
-    },
+    /// Brings in a new link key, or retires an old one, without refusing a good link; with `--tokens` a key of access
+    /// tokens.
+    Rotate(RotateArguments),
 }
 
 /// The part of a link that is judged: what follows the host.
@@ -170,7 +164,11 @@ fn expiry(link: &str) -> Option<u64> {
         .and_then(|exp| exp.parse().ok())
 }
 
-pub(super) fn keys(command: KeysCommand, settings: &Settings) -> Result<(), StartError> {
+pub(super) fn keys(
+    command: KeysCommand,
+    settings: &Settings,
+    clock: &Clock,
+) -> Result<(), StartError> {
     match command {
         KeysCommand::Generate { kid } => {
             if !shared::keyring::is_kid(&kid) {
@@ -178,6 +176,7 @@ pub(super) fn keys(command: KeysCommand, settings: &Settings) -> Result<(), Star
             }
             println!("{}", super::new_keyring(&kid).expose());
         }
+        KeysCommand::Rotate(arguments) => rotate::rotate(&arguments, settings, clock)?,
         KeysCommand::List => {
             for (at, kid) in configured_link_keys(settings)?.kids().enumerate() {
                 println!("{kid}{}", if at == 0 { "  signs" } else { "  verifies" });

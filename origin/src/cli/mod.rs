@@ -4,6 +4,7 @@ mod clients;
 mod configuration;
 mod lifecycle;
 mod links;
+mod rotate;
 mod sweep;
 
 use std::path::{Path, PathBuf};
@@ -130,15 +131,16 @@ fn run(command: Command, settings: Settings) -> Result<ExitCode, StartError> {
             })?;
         }
         Command::Link(command) => return links::link(command, &settings, &clock),
-        Command::Keys(links::KeysCommand::Rotate { at_once, .. }) => {
+        Command::Keys(links::KeysCommand::Rotate(rotate)) if rotate.tokens => {
             let state = open_state(&settings)?;
             block_on(async {
-                let kid = crate::auth::tokens::rotate(&state, at_once, clock.seconds()).await?;
+                let kid =
+                    crate::auth::tokens::rotate(&state, rotate.at_once, clock.seconds()).await?;
                 println!("{kid}");
                 Ok(())
             })?
         }
-        Command::Keys(command) => links::keys(command, &settings)?,
+        Command::Keys(command) => links::keys(command, &settings, &clock)?,
         Command::Client(command) => {
             block_on(clients::client(command, open_state(&settings)?, &clock))?
         }

@@ -23,9 +23,9 @@ pub async fn serve(request: HttpRequest, app: web::Data<App>) -> Result<HttpResp
     let link = match permit(&request, &app, peer) {
         Ok(link) => link,
         Err(error) => {
-            let target = request.uri().path_and_query();
+            let (target, ring) = (request.uri().path_and_query(), app.publisher.ring.get());
             let kid = target
-                .and_then(|target| report::kid_named(target.as_str(), &app.publisher.ring))
+                .and_then(|target| report::kid_named(target.as_str(), &ring))
                 .unwrap_or(report::UNKNOWN_KID);
             app.metrics
                 .links
@@ -74,7 +74,7 @@ fn permit(
         .path_and_query()
         .map_or("", |target| target.as_str());
     UnverifiedLink::parse(target)?
-        .verify(&app.publisher.ring, app.clock.seconds(), peer)?
+        .verify(&app.publisher.ring.get(), app.clock.seconds(), peer)?
         .permit(&app.referers, &headers)
 }
 

@@ -22,8 +22,9 @@ pub async fn take(app: web::Data<App>, body: SignedBody) -> Result<HttpResponse,
     let events = text
         .and_then(report::parse)
         .ok_or_else(|| ApiError::Invalid("this is no report of counts".into()))?;
+    let ring = app.publisher.ring.get();
     for (event, count) in events {
-        add(&app.metrics, &app.publisher.ring, event, count.into());
+        add(&app.metrics, &ring, event, count.into());
     }
     Ok(HttpResponse::NoContent().finish())
 }

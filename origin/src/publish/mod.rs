@@ -1,9 +1,13 @@
 //! Links to pictures, signed for a time.
 
+mod ring;
+
 use serde::Serialize;
 use shared::keyring::Keyring;
 use shared::link::{AddressRange, MAX_LIFE, SignError, SignRequest, round_up};
 use shared::object_key::ObjectKey;
+
+pub use ring::{FOLLOW_EVERY, LiveRing};
 
 /// A link and when it ends.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -29,7 +33,7 @@ pub struct LinkWish {
 #[derive(Clone, Debug)]
 pub struct Publisher {
     /// The keyring; also what the embedded listener verifies with.
-    pub ring: Keyring,
+    pub ring: LiveRing,
     base: String,
     life: u64,
     grain: u64,
@@ -39,7 +43,7 @@ impl Publisher {
     /// `images_url` without a trailing slash, `life` and `grain` in seconds.
     pub fn new(ring: Keyring, images_url: &str, life: u64, grain: u64) -> Self {
         Self {
-            ring,
+            ring: LiveRing::new(ring),
             base: images_url.trim_end_matches('/').into(),
             life,
             grain,
@@ -69,7 +73,7 @@ impl Publisher {
             ep: epoch,
             ip: wish.ip,
         }
-        .sign(&self.ring, now)?;
+        .sign(&self.ring.get(), now)?;
         Ok(SignedLink {
             url: format!("{}{path}", self.base),
             expires_at: crate::clock::rfc3339(exp),

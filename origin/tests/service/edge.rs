@@ -296,14 +296,16 @@ fn what_the_edge_counted_is_seen_in_the_metrics_once() {
     let request = signed.request(&service);
     assert_eq!(request.send().status, 204);
     assert_eq!(request.send().problem(), (403, "edge_only".into()));
-    let changed = signed.request(&service).replace_body(report.replace('5', "6"));
+    let changed = signed
+        .request(&service)
+        .replace_body(report.replace('5', "6"));
     assert_eq!(changed.send().problem(), (403, "edge_only".into()));
     let bad = Forwarded {
         body: b"link ok\n",
         ..signed
     };
     assert_eq!(bad.send(&service).status, 400);
-    let text = service.operator("/metrics").send().ok().text();
+    let text = service.metrics();
     for line in [
         "signet_links_total{kid=\"unknown\",verdict=\"ok\"} 7",
         "signet_rate_limited_total{policy=\"edge-flood\"} 4",

@@ -25,5 +25,6 @@ mod oauth;
 mod operator;
 mod provenance;
 mod references;
+mod rotation;
 mod routes;
 mod uploads;

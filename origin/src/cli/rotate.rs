@@ -1,0 +1,277 @@
+//! `signet keys rotate`: a new link key, in the order that refuses no good link. First everybody verifies with it, the
+//! edge last to be told and waited for; only then it signs; and the old key goes when no link of its making can live.
+//!
+//! Every step leaves the files so that the same command, run again, goes on from there.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use clap::Args;
+use shared::keyring::{Keyring, is_kid};
+use shared::link::{CLOCK_SKEW, MAX_LIFE};
+
+use crate::clock::{Clock, rfc3339};
+use crate::config::Settings;
+use crate::publish::FOLLOW_EVERY;
+use crate::secret::Secret;
+use crate::startup::{StartError, configured_link_keys, link_key_file};
+
+#[derive(Debug, Args)]
+pub(super) struct RotateArguments {
+    /// Instead: adds a key that signs access tokens. It is shown in the JWKS ten minutes before it signs; the one before
+    /// stays until its tokens are over. A running service takes it up by itself.
+    #[arg(long, conflicts_with_all = ["kid", "edge", "retire"])]
+    pub(super) tokens: bool,
+    /// Signs from now on, and every older key and token counts no more: for a key that leaked.
+    #[arg(long, requires = "tokens")]
+    pub(super) at_once: bool,
+    /// Id of the new key; by default `k` and the time.
+    #[arg(long)]
+    kid: Option<String>,
+    /// The command that gives the edge its keyring, which it reads from standard input, such as
+    /// `wrangler secret put LINK_KEYS --env production`.
+    #[arg(long)]
+    edge: Option<String>,
+    /// Seconds until all of the edge has a keyring that it was given.
+    #[arg(long, default_value_t = 30)]
+    wait: u64,
+    /// Instead: removes this key, once no link that it signed can live.
+    #[arg(long, conflicts_with = "kid")]
+    retire: Option<String>,
+    /// Removes it at once; its links end with it.
+    #[arg(long, requires = "retire")]
+    now: bool,
+}
+
+/// The keyring's file and what lies beside it.
+struct Files {
+    /// `kid:key,…`.
+    ring: PathBuf,
+    /// The new pair while it is being brought in.
+    next: PathBuf,
+    /// `kid unix-seconds` for each key that stopped signing.
+    stopped: PathBuf,
+}
+
+impl Files {
+    fn of(settings: &Settings) -> Result<Self, StartError> {
+        let ring = link_key_file(settings).ok_or(
+            "the link keys come from SIGNET_IMAGES__KEYS; put them into a file that images.keys_file names, so that they can be rotated",
+        )?;
+        let beside = |ending: &str| {
+            let mut name = ring.file_name().unwrap_or_default().to_owned();
+            name.push(ending);
+            ring.with_file_name(name)
+        };
+        Ok(Self {
+            next: beside(".next"),
+            stopped: beside(".stopped"),
+            ring,
+        })
+    }
+
+    fn read(&self) -> Result<(Secret, Keyring), StartError> {
+        let text = Secret::new(fs::read_to_string(&self.ring)?.trim().to_owned());
+        let ring = Keyring::parse(text.expose())?;
+        Ok((text, ring))
+    }
+
+    /// Replaces the ring's file, whole or not at all; who owns it stays.
+    fn write(&self, text: &Secret) -> Result<(), StartError> {
+        Keyring::parse(text.expose())?;
+        replace(&self.ring, text.expose())
+    }
+
+    /// When `kid` signed for the last time.
+    fn stopped_at(&self, kid: &str) -> Option<u64> {
+        let text = fs::read_to_string(&self.stopped).ok()?;
+        let line = text.lines().rev().find_map(|line| {
+            let (other, at) = line.split_once(' ')?;
+            (other == kid).then_some(at)
+        });
+        line?.parse().ok()
+    }
+}
+
+fn replace(file: &Path, text: &str) -> Result<(), StartError> {
+    let partial = file.with_extension("partial");
+    let _ = fs::remove_file(&partial);
+    let mut out = File::options()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&partial)?;
+    out.write_all(text.as_bytes())?;
+    if let Ok(old) = fs::metadata(file) {
+        // An operator's command must not take the file from the service's user.
+        let new = out.metadata()?;
+        if (old.uid(), old.gid()) != (new.uid(), new.gid()) {
+            chown(&partial, Some(old.uid()), Some(old.gid()))?;
+        }
+    }
+    out.sync_all()?;
+    fs::rename(partial, file)?;
+    Ok(())
+}
+
+pub(super) fn rotate(
+    arguments: &RotateArguments,
+    settings: &Settings,
+    clock: &Clock,
+) -> Result<(), StartError> {
+    // Makes the first ring where none was made yet, and says what is wrong with a bad one.
+    configured_link_keys(settings)?;
+    let files = Files::of(settings)?;
+    let lock = File::open(&files.ring)?;
+    lock.try_lock()
+        .map_err(|_| "another rotation is under way")?;
+    match &arguments.retire {
+        Some(kid) => retire(kid, arguments, &files, clock.seconds()),
+        None => bring(arguments, &files, clock),
+    }
+}
+
+fn bring(arguments: &RotateArguments, files: &Files, clock: &Clock) -> Result<(), StartError> {
+    let (old, ring) = files.read()?;
+    let pair = next_pair(arguments, files, &ring, clock.seconds())?;
+    let kid = pair.expose().split(':').next().unwrap_or("").to_owned();
+    let signing = ring.signing().kid().to_owned();
+    if signing == kid {
+        // The last run ended between its last two steps.
+        fs::remove_file(&files.next)?;
+        return Err(format!("{kid} signs already; run again for another key").into());
+    }
+    let all = if ring.get(&kid).is_some() {
+        old
+    } else {
+        let all = Secret::new(format!("{},{}", old.expose(), pair.expose()));
+        files.write(&all)?;
+        all
+    };
+    eprintln!("{kid} verifies here");
+    give_edge(arguments, &all)?;
+    // Every process that follows the file knows the key before any signs with it.
+    std::thread::sleep(FOLLOW_EVERY * 3);
+    let rest = all
+        .expose()
+        .split(',')
+        .filter(|other| *other != pair.expose());
+    let first: Vec<&str> = std::iter::once(pair.expose()).chain(rest).collect();
+    files.write(&Secret::new(first.join(",")))?;
+    std::thread::sleep(FOLLOW_EVERY * 3);
+    let now = clock.seconds();
+    let mut stopped = File::options()
+        .append(true)
+        .create(true)
+        .open(&files.stopped)?;
+    writeln!(stopped, "{signing} {now}")?;
+    fs::remove_file(&files.next)?;
+    println!("{kid} signs, {signing} verifies");
+    println!(
+        "The last link of {signing} ends by {}; then: signet keys rotate --retire {signing}",
+        rfc3339(now + MAX_LIFE + CLOCK_SKEW)
+    );
+    Ok(())
+}
+
+/// The pair to bring in: the one that an interrupted rotation left, else a fresh one, noted down first.
+fn next_pair(
+    arguments: &RotateArguments,
+    files: &Files,
+    ring: &Keyring,
+    now: u64,
+) -> Result<Secret, StartError> {
+    if let Ok(text) = fs::read_to_string(&files.next) {
+        let pair = Secret::new(text);
+        let kid = pair.expose().split(':').next().unwrap_or("");
+        if Keyring::parse(pair.expose()).is_err() {
+            return Err(format!("{} holds no key; remove it", files.next.display()).into());
+        }
+        if arguments.kid.as_deref().is_some_and(|wanted| wanted != kid) {
+            return Err(format!("a rotation to {kid} is under way; finish it first").into());
+        }
+        eprintln!("going on with the rotation to {kid}");
+        return Ok(pair);
+    }
+    let kid = arguments.kid.clone().unwrap_or_else(|| format!("k{now}"));
+    if !is_kid(&kid) {
+        return Err(format!("{kid:?} is no key id: 1 to 32 of a-z 0-9 -").into());
+    }
+    if ring.get(&kid).is_some() || files.stopped_at(&kid).is_some() {
+        return Err(format!("{kid} is or was a key of this ring; take another id").into());
+    }
+    let pair = super::new_keyring(&kid);
+    replace(&files.next, pair.expose())?;
+    Ok(pair)
+}
+
+fn retire(
+    kid: &str,
+    arguments: &RotateArguments,
+    files: &Files,
+    now: u64,
+) -> Result<(), StartError> {
+    let (text, ring) = files.read()?;
+    if ring.signing().kid() == kid {
+        return Err(format!("{kid} signs; bring in another key first: signet keys rotate").into());
+    }
+    if ring.get(kid).is_none() {
+        return Err(format!("{kid} is no key of the ring").into());
+    }
+    let end = files.stopped_at(kid).map(|at| at + MAX_LIFE + CLOCK_SKEW);
+    match end {
+        _ if arguments.now => {}
+        Some(end) if now >= end => {}
+        Some(end) => {
+            return Err(format!("links of {kid} may live until {}; --now ends them (signet_links_total shows whether they are used)", rfc3339(end)).into());
+        }
+        None => {
+            return Err(format!(
+                "it is not known when {kid} stopped signing; --now ends its links whatever they are"
+            )
+            .into());
+        }
+    }
+    let rest: Vec<&str> = text
+        .expose()
+        .split(',')
+        .filter(|pair| pair.split(':').next() != Some(kid))
+        .collect();
+    let rest = Secret::new(rest.join(","));
+    files.write(&rest)?;
+    give_edge(arguments, &rest)?;
+    println!("{kid} is gone");
+    Ok(())
+}
+
+/// Hands the ring to the edge's command and waits until it has arrived everywhere.
+fn give_edge(arguments: &RotateArguments, ring: &Secret) -> Result<(), StartError> {
+    let Some(command) = &arguments.edge else {
+        return Ok(());
+    };
+    let mut child = Command::new("sh")
+        .args(["-c", command])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()?;
+    let given = child
+        .stdin
+        .take()
+        .map(|mut input| input.write_all(ring.expose().as_bytes()));
+    let status = child.wait()?;
+    if !status.success() || !matches!(given, Some(Ok(()))) {
+        return Err(
+            "the edge's command failed; nothing was changed beyond that, run the same again".into(),
+        );
+    }
+    eprintln!(
+        "the edge was given the keyring; waiting {} s",
+        arguments.wait
+    );
+    std::thread::sleep(Duration::from_secs(arguments.wait));
+    Ok(())
+}
