@@ -182,8 +182,6 @@ pub(super) fn keys(
                 println!("{kid}{}", if at == 0 { "  signs" } else { "  verifies" });
             }
         }
-        // Needs the state, so the caller does it.
-        KeysCommand::Rotate { .. } => {}
     }
     Ok(())
 }
