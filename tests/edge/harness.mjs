@@ -13,7 +13,7 @@ export const ROOT = path.resolve(path.dirname(fileURLToPath(import.meta.url)), "
 export const sleep = (ms) => new Promise((done) => setTimeout(done, ms));
 export const newKey = () => randomBytes(32).toString("base64");
 const ARCH = process.arch === "arm64" ? "arm64" : "64";
-const WORKERD = path.join(ROOT, `node_modules/@cloudflare/workerd-linux-${ARCH}/bin/workerd`);
+export const WORKERD = path.join(ROOT, `node_modules/@cloudflare/workerd-linux-${ARCH}/bin/workerd`);
 
 /** Listens on a free port of loopback; `close()` also ends open connections. */
 export async function listen(server) {
