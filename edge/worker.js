@@ -35,6 +35,21 @@ function schedule(env, context) {
 
 start();
 
+/** Keeps the newest snapshot of what is revoked. An older one, sent again, changes nothing. */
+export class Revocations {
+  constructor(state) {
+    this.storage = state.storage;
+  }
+
+  async fetch(request) {
+    const kept = await this.storage.get("snapshot");
+    if (request.method === "GET") return new Response(kept ?? null, { status: kept ? 200 : 404 });
+    const text = await request.text();
+    if (!kept || glue.taken_ms(text) > glue.taken_ms(kept)) await this.storage.put("snapshot", text);
+    return new Response(null, { status: 204 });
+  }
+}
+
 export default {
   fetch(request, env, context) {
     schedule(env, context);

@@ -6,6 +6,8 @@ use shared::client_ip;
 use shared::keyring::{Keyring, KeyringError};
 use shared::referer::{InvalidHost, RefererPolicy};
 
+use crate::revocation::Rule;
+
 /// The Worker's settings; only [`Config::read`] makes them, so what runs was checked.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -27,6 +29,8 @@ pub struct Config {
     pub client: ClientSource,
     /// Whether the Rate Limiting bindings are asked: `LIMITS`, `off` on loopback only.
     pub limits: bool,
+    /// What is done without a snapshot of revocations: `REVOCATION`.
+    pub revocation: Rule,
 }
 
 /// The origin's base address: `ORIGIN_URL`.
@@ -142,6 +146,12 @@ impl Config {
             edge_keys,
             referer,
             limits,
+            revocation: match get("REVOCATION").as_deref() {
+                None | Some("" | "closed") => Rule::Closed,
+                Some("open") => Rule::Open,
+                Some("off") => Rule::Off,
+                Some(_) => return Err(ConfigError::Invalid("REVOCATION", "closed, open or off")),
+            },
         })
     }
 }

@@ -5,12 +5,14 @@ use std::net::IpAddr;
 use shared::edge_auth::{self, Message};
 use shared::problem::{self, Problem};
 use web_sys::{Request, Response};
+use worker::Env;
 
 use crate::config::Config;
 use crate::inbound;
 use crate::js::{self, Body, Lines};
 use crate::limits::{FLOOD, FLOOD_TOKEN, Limiters, Shield, hex};
 use crate::respond::{self, Context};
+use crate::revocation::{self, Rule};
 use crate::routes::{self, Route};
 
 /// The client broke off while sending.
@@ -61,9 +63,9 @@ impl From<Problem> for Refusal {
 }
 
 /// Answers a call: the origin's answer, or a problem.
-pub async fn pass(call: &Call<'_>, config: &Config) -> Response {
+pub async fn pass(call: &Call<'_>, env: &Env, config: &Config) -> Response {
     let request_id = hex(&js::random::<16>());
-    match walk(call, config, &request_id).await {
+    match walk(call, env, config, &request_id).await {
         Ok(answer) => answer,
         Err(Refusal { problem, shield }) => {
             let allow =
@@ -80,7 +82,17 @@ pub async fn pass(call: &Call<'_>, config: &Config) -> Response {
     }
 }
 
-async fn walk(call: &Call<'_>, config: &Config, request_id: &str) -> Result<Response, Refusal> {
+async fn walk(
+    call: &Call<'_>,
+    env: &Env,
+    config: &Config,
+    request_id: &str,
+) -> Result<Response, Refusal> {
+    if call.target == revocation::PATH && config.revocation != Rule::Off {
+        shield(call, None).await?;
+        revocation::receive(call, env, config).await?;
+        return Ok(respond::empty(request_id));
+    }
     let route = routes::find(call.target)?;
     if !routes::METHODS.contains(&call.method) {
         return Err(problem::METHOD_NOT_ALLOWED.into());
@@ -103,7 +115,7 @@ async fn walk(call: &Call<'_>, config: &Config, request_id: &str) -> Result<Resp
     Ok(js::pass(&answer, &set, INTERNAL_ANSWER_HEADERS))
 }
 
-fn find<'a>(lines: &'a str, name: &str) -> Option<&'a str> {
+pub fn find<'a>(lines: &'a str, name: &str) -> Option<&'a str> {
     js::header_pairs(lines)
         .find(|(other, _)| *other == name)
         .map(|(_, value)| value)

@@ -143,3 +143,9 @@ export function pass_on(answer, set, remove) {
 export async function within_limit(binding, key) {
   return (await binding.limit({ key })).success;
 }
+
+/** One question to a Durable Object: the status of its answer, a line feed, its text. */
+export async function object_answer(namespace, name, method, body) {
+  const answer = await namespace.get(namespace.idFromName(name)).fetch("https://object/", { method, body });
+  return `${answer.status}\n${await answer.text()}`;
+}

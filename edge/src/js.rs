@@ -22,6 +22,12 @@ extern "C" {
     fn forward(url: &str, method: &str, lines: &str, body: &JsValue) -> js_sys::Promise;
     fn pass_on(answer: &web_sys::Response, set: &str, remove: &str) -> web_sys::Response;
     fn within_limit(binding: &JsValue, key: &str) -> js_sys::Promise;
+    fn object_answer(
+        namespace: &JsValue,
+        name: &str,
+        method: &str,
+        body: &JsValue,
+    ) -> js_sys::Promise;
 }
 
 #[wasm_bindgen]
@@ -103,6 +109,25 @@ pub fn headers_of_link(request: &web_sys::Request, address: &str) -> String {
 pub async fn whole_object(bucket: &JsValue, key: &str) -> Result<Option<WholeObject>, JsValue> {
     let object = JsFuture::from(get_object(bucket, key)).await?;
     Ok((!object.is_undefined()).then(|| object.unchecked_into()))
+}
+
+/// Asks the Durable Object `name` of a namespace; status and text of its answer.
+///
+/// # Errors
+/// What the binding throws.
+pub async fn ask_object(
+    env: &worker::Env,
+    binding: &str,
+    name: &str,
+    method: &str,
+    body: Option<&str>,
+) -> Result<(u16, String), JsValue> {
+    let namespace = js_sys::Reflect::get(env, &JsValue::from_str(binding))?;
+    let body = body.map_or(JsValue::UNDEFINED, JsValue::from_str);
+    let answer = JsFuture::from(object_answer(&namespace, name, method, &body)).await?;
+    let answer = answer.as_string().unwrap_or_default();
+    let (status, text) = answer.split_once('\n').unwrap_or_default();
+    Ok((status.parse().unwrap_or(0), text.to_owned()))
 }
 
 /// Names (lower case) and values of header lines.

@@ -20,6 +20,7 @@ use std::cell::OnceCell;
 use std::rc::Rc;
 
 use shared::problem::{self, Problem};
+use shared::revocation::Snapshot;
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::future_to_promise;
 use web_sys::Request;
@@ -28,10 +29,17 @@ use worker::Env;
 use config::{Config, ConfigError};
 use limits::Limiters;
 use respond::Context;
+use revocation::{Known, Rule};
 use serve::{LinkRequest, Opening, ServeError};
 
 thread_local! {
     static CONFIG: OnceCell<Result<Rc<Config>, ConfigError>> = const { OnceCell::new() };
+}
+
+/// When a snapshot of revocations was made, in Unix milliseconds; -1 for what is none.
+#[wasm_bindgen]
+pub fn taken_ms(snapshot: &str) -> f64 {
+    Snapshot::parse(snapshot).map_or(-1.0, |snapshot| snapshot.taken_ms as f64)
 }
 
 /// Answers a request: with a `Response` when no I/O is needed, else with a promise of one.
@@ -93,7 +101,7 @@ fn call(request: Request, env: Env, config: Rc<Config>, method: String, target: 
             now,
             limiters,
         };
-        Ok(gate::pass(&call, &config).await.into())
+        Ok(gate::pass(&call, &env, &config).await.into())
     })
     .into()
 }
@@ -112,9 +120,10 @@ fn closed(problem: Problem, method: &str) -> JsValue {
 /// A request on the images host. Refusals of the link itself are answered at once.
 fn link(request: Request, env: Env, config: &Rc<Config>, method: &str, target: &str) -> JsValue {
     let now = clock::now();
-    let revoked = revocation::Known::default();
+    #[cfg(not(feature = "test-hooks"))]
+    let given = None;
     #[cfg(feature = "test-hooks")]
-    let (now, revoked, hooked) = test_hooks::facts(&request, now, target);
+    let (now, given, hooked) = test_hooks::facts(&request, now, target);
     #[cfg(feature = "test-hooks")]
     let target = hooked.target.as_str();
     // One crossing for all of them, and none before the MAC holds.
@@ -155,6 +164,10 @@ fn link(request: Request, env: Env, config: &Rc<Config>, method: &str, target: &
         let result = match &bucket {
             Ok(bucket) => {
                 let limiters = Limiters(config.limits.then_some(&env));
+                let revoked = match given {
+                    Some(given) => given,
+                    None => Known::now(&env, config.revocation, now).await,
+                };
                 let opening = Opening {
                     client,
                     now,
@@ -190,9 +203,12 @@ fn configuration(env: &Env) -> Option<Rc<Config>> {
                     } else {
                         &[]
                     };
+                    let revocations =
+                        (config.revocation != Rule::Off).then_some(revocation::BINDING);
                     match needed
                         .iter()
                         .chain(&[bucket::BINDING])
+                        .chain(&revocations)
                         .find(|name| !has(name))
                     {
                         Some(missing) => Err(ConfigError::Binding(missing)),

@@ -63,6 +63,14 @@ pub fn picture(object: Object, head: bool, config: &Config, now: u64) -> Respons
     js::answer(status, &headers, &body)
 }
 
+/// 204.
+pub fn empty(request_id: &str) -> Response {
+    let mut headers = Lines::default();
+    headers.push("cache-control", "no-store");
+    headers.push("x-request-id", request_id);
+    js::answer(204, &headers, &JsValue::UNDEFINED)
+}
+
 /// What a problem's answer knows about its request.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Context<'a> {

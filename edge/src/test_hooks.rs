@@ -48,7 +48,7 @@ pub fn overridden(config: Rc<Config>, request: &Request) -> Rc<Config> {
 }
 
 /// Time, revocations and target of the test.
-pub fn facts(request: &Request, now: u64, target: &str) -> (u64, Known, Hooked) {
+pub fn facts(request: &Request, now: u64, target: &str) -> (u64, Option<Known>, Hooked) {
     let now = hook(request, "now")
         .and_then(|text| text.parse().ok())
         .unwrap_or(now);
@@ -59,16 +59,15 @@ pub fn facts(request: &Request, now: u64, target: &str) -> (u64, Known, Hooked) 
     };
     (
         now,
-        hook(request, "revoked")
-            .map_or_else(Known::default, |text| Known::of(snapshot(&text, now))),
+        hook(request, "revoked").map(|text| Known::of(snapshot(&text, now))),
         hooked,
     )
 }
 
 /// `link HEX`, `epoch OWNER N`, `suspended OWNER`, joined by commas.
-fn snapshot(text: &str, taken_at: u64) -> Snapshot {
+fn snapshot(text: &str, now: u64) -> Snapshot {
     let mut snapshot = Snapshot {
-        taken_at,
+        taken_ms: now * 1000,
         links: HashMap::new(),
         epochs: HashMap::new(),
         suspended: HashSet::new(),

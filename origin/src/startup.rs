@@ -27,6 +27,7 @@ use crate::jobs::{self, Jobs};
 use crate::provenance::Provenance;
 use crate::publish::Publisher;
 use crate::quota::Limits;
+use crate::revoke::Revoker;
 use crate::schedule::Queue;
 use crate::state::State;
 use crate::storage::{Store, StoreError};
@@ -339,6 +340,7 @@ fn bind(settings: &mut Settings) -> std::io::Result<[Option<std::net::TcpListene
 /// What is wrong and where.
 pub async fn serve(mut settings: Settings, clock: Clock) -> Result<(), StartError> {
     let parts = Parts::open(&settings).await?;
+    let revoker = Revoker::of(&settings)?;
     let [public, images, operator] = bind(&mut settings)?;
     let bound = Bound {
         public: settings.server.bind,
@@ -356,6 +358,7 @@ pub async fn serve(mut settings: Settings, clock: Clock) -> Result<(), StartErro
         tokio::spawn(ring.follow(file, app.metrics.clone()));
     }
     let (queue, jobs) = (app.queue.clone(), app.jobs.clone());
+    let (state, clock) = (app.state.clone(), app.clock.clone());
     let studio = web::Data::new(Studio::new(
         &app.settings.images.url(),
         &app.engine.models(),
@@ -418,6 +421,9 @@ pub async fn serve(mut settings: Settings, clock: Clock) -> Result<(), StartErro
                 .workers(1)
                 .run(),
         );
+    }
+    if let Some(revoker) = revoker {
+        jobs.spawn(revoker.keep_telling(state, clock));
     }
     announce(&bound, &ready_file)?;
     run(servers, &queue, &jobs).await

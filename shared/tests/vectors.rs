@@ -78,7 +78,7 @@ impl Vector {
             (std::array::from_fn(byte), u64::MAX)
         };
         Snapshot {
-            taken_at: self.now,
+            taken_ms: self.now,
             links: self.revocations.links.iter().map(fingerprint).collect(),
             epochs: self.revocations.epochs.clone(),
             suspended: self.revocations.suspended.iter().cloned().collect(),

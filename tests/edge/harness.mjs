@@ -124,11 +124,25 @@ export default (env) => ({
   },
 });`;
 
+/** A namespace whose one object keeps what it is given, and is away from the second question on. */
+const OBJECT = `
+let kept, asked = 0;
+export default () => ({
+  idFromName: (name) => name,
+  get: () => ({
+    async fetch(url, { method, body }) {
+      if (method === "PUT") return (kept = body), new Response(null, { status: 204 });
+      if ((asked += 1) > 1) throw new Error("the object is away");
+      return new Response(kept);
+    },
+  }),
+});`;
+
 /**
  * Starts the edge. `vars` change the defaults (undefined removes one), `quotas` the shields, `build` is `worker` or
  * `worker-test`. Answers with `port`, `keys`, `logs()`, `stop()`.
  */
-export async function startEdge({ bucket, origin, vars = {}, quotas = {}, build = "worker", failingLimiter = false } = {}) {
+export async function startEdge({ bucket, origin, vars = {}, quotas = {}, build = "worker", failingLimiter = false, revocations = false } = {}) {
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), "signet-edge-"));
   const probe = await listen(net.createServer());
   await probe.close();
@@ -141,6 +155,7 @@ export async function startEdge({ bucket, origin, vars = {}, quotas = {}, build 
     REFERER_HOSTS: `127.0.0.1:${port},example.com,*.example.org`,
     LINK_KEYS: `k1:${newKey()}`,
     EDGE_KEYS: `e1:${newKey()}`,
+    ...(!revocations && { REVOCATION: "off" }),
     ...vars,
   };
   const bindings = Object.entries(all)
@@ -150,6 +165,8 @@ export async function startEdge({ bucket, origin, vars = {}, quotas = {}, build 
     bindings.push(`(name = "${name}", wrapped = (moduleName = "signet-tests:limiter", innerBindings = [
         (name = "name", text = "${name}"), (name = "quota", text = "${quota}")${failingLimiter ? ', (name = "fails", text = "1")' : ""}]))`);
   }
+  if (revocations === "failing") bindings.push(`(name = "REVOCATIONS", wrapped = (moduleName = "signet-tests:object"))`);
+  else if (revocations) bindings.push(`(name = "REVOCATIONS", durableObjectNamespace = "Revocations")`);
   if (bucket) bindings.push(`(name = "IMAGES", r2Bucket = "bucket")`);
   const config = `using Workerd = import "/workerd/workerd.capnp";
 const config :Workerd.Config = (
@@ -159,7 +176,10 @@ const config :Workerd.Config = (
     ${bucket ? `(name = "bucket", external = (address = "127.0.0.1:${bucket.port}", http = ())),` : ""}
   ],
   sockets = [(name = "http", address = "127.0.0.1:${port}", http = (), service = "edge")],
-  extensions = [(modules = [(name = "signet-tests:limiter", internal = true, esModule = embed "limiter.js")])],
+  extensions = [(modules = [
+    (name = "signet-tests:limiter", internal = true, esModule = embed "limiter.js"),
+    (name = "signet-tests:object", internal = true, esModule = embed "object.js"),
+  ])],
 );
 const edge :Workerd.Worker = (
   compatibilityDate = "2026-11-01",
@@ -169,10 +189,13 @@ const edge :Workerd.Worker = (
   bindings = [
     ${bindings.join(",\n    ")}
   ],
+  durableObjectNamespaces = [(className = "Revocations", uniqueKey = "revocations", enableSql = true)],
+  durableObjectStorage = (inMemory = void),
 );
 `;
   fs.cpSync(path.join(ROOT, "edge/build", build), path.join(folder, "build"), { recursive: true });
   fs.writeFileSync(path.join(folder, "limiter.js"), LIMITER);
+  fs.writeFileSync(path.join(folder, "object.js"), OBJECT);
   fs.writeFileSync(path.join(folder, "config.capnp"), config);
   const child = spawn(WORKERD, ["serve", path.join(folder, "config.capnp")], { stdio: ["ignore", "pipe", "pipe"] });
   let output = "";

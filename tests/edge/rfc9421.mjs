@@ -1,6 +1,6 @@
 // RFC 9421 verification for the tests, written from the RFC and not from our Rust code: it reads the list of covered
 // components from Signature-Input and rebuilds the signature base from the request as a server sees it.
-import { createHash, createHmac, timingSafeEqual } from "node:crypto";
+import { createHash, createHmac, randomBytes, timingSafeEqual } from "node:crypto";
 
 /** The one signature of a request, as an inner list with parameters (RFC 8941). */
 export function parse(request) {
@@ -48,3 +48,14 @@ export function verify(request, ring) {
 }
 
 export const digest = (body) => `sha-256=:${createHash("sha256").update(body).digest("base64")}:`;
+
+/** Headers that sign a PUT of `body` as the origin does; `created` in Unix seconds. */
+export function signPut(ring, authority, path, body, created = Math.floor(Date.now() / 1000)) {
+  const [kid, secret] = ring.split(",")[0].split(/:(.*)/s);
+  const headers = { "content-type": "text/plain", "content-length": String(Buffer.byteLength(body)), "content-digest": digest(body) };
+  const covered = [["@method", "PUT"], ["@authority", authority], ["@path", path], ["@query", "?"], ...Object.entries(headers)];
+  const parameters = `(${covered.map(([name]) => `"${name}"`).join(" ")});created=${created};nonce="${randomBytes(16).toString("hex")}";keyid="${kid}";alg="hmac-sha256";tag="signet-edge-v1"`;
+  const base = [...covered.map(([name, value]) => `"${name}": ${value}`), `"@signature-params": ${parameters}`].join("\n");
+  const mac = createHmac("sha256", Buffer.from(secret, "base64")).update(base).digest("base64");
+  return { ...headers, "signature-input": `signet=${parameters}`, signature: `signet=:${mac}:` };
+}

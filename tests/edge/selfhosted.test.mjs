@@ -47,7 +47,7 @@ test("a picture is made and opened through the self-hosted edge", { timeout: 180
     SIGNET_SERVER__BIND: `127.0.0.1:${origin}`, SIGNET_SERVER__OPERATOR_BIND: "127.0.0.1:0", SIGNET_SERVER__READY_FILE: path.join(folder, "ready"),
     SIGNET_STATE__FILE: path.join(folder, "state.sqlite"), SIGNET_STORAGE__FOLDER: path.join(folder, "objects"),
     SIGNET_INFER__MODELS: JSON.stringify([path.join(ROOT, "tests/goldens/engine/model")]), SIGNET_INFER__DEVICE: "cpu",
-    SIGNET_EDGE__REQUIRE: "true", SIGNET_EDGE__KEYS: vars.EDGE_KEYS, SIGNET_IMAGES__KEYS: vars.LINK_KEYS,
+    SIGNET_EDGE__REQUIRE: "true", SIGNET_EDGE__URL: `http://127.0.0.1:${port}`, SIGNET_EDGE__KEYS: vars.EDGE_KEYS, SIGNET_IMAGES__KEYS: vars.LINK_KEYS,
     SIGNET_IMAGES__DELIVER: "false", SIGNET_IMAGES__URL: `http://localhost:${port}`,
   };
   const service = start(SIGNET, ["serve"], { cwd: folder, env });
@@ -73,6 +73,8 @@ test("a picture is made and opened through the self-hosted edge", { timeout: 180
     const link = new URL(image.url);
     assert.equal(link.host, vars.IMAGES_HOST);
     const target = link.pathname + link.search;
+    // Nothing opens before the origin said what is revoked.
+    await until(async () => (await request(it, target)).status === 200, edge);
     const whole = await request(it, target);
     assert.equal(whole.status, 200);
     assert.ok(whole.body.equals(fs.readFileSync(path.join(folder, "objects", image.key))));

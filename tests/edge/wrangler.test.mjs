@@ -11,7 +11,7 @@ import path from "node:path";
 import { test } from "node:test";
 import { edgeCommand } from "../../scripts/lib/edge.mjs";
 import { ROOT, listen, newKey, request, sign, sleep, startOrigin } from "./harness.mjs";
-import { verify } from "./rfc9421.mjs";
+import { signPut, verify } from "./rfc9421.mjs";
 
 /** Puts an object through the bucket's S3 endpoint (AWS Signature Version 4). */
 function putObject(port, s3, key, body) {
@@ -70,6 +70,11 @@ test("the committed configuration serves what the origin writes to the local buc
     const picture = randomBytes(200_000);
     const put = await putObject(port, s3, "generated/u1/a.png", picture);
     assert.equal(put.status, 200, put.text);
+    assert.equal((await request(edge, sign(edge, "generated/u1/a.png"), { from: "198.51.100.78" })).json().code, "link_revoked", "nobody said yet what is revoked");
+    const snapshot = `signet-revoked-v1 ${Date.now()}\nsuspended u2\n`;
+    const headers = signPut(vars.EDGE_KEYS, vars.API_HOST, "/.signet/revocations", snapshot);
+    const kept = await request(edge, "/.signet/revocations", { host: "api", method: "PUT", headers, body: snapshot });
+    assert.equal(kept.status, 204, kept.body.toString());
     const whole = await request(edge, sign(edge, "generated/u1/a.png"));
     assert.equal(whole.status, 200);
     assert.ok(whole.body.equals(picture));
@@ -79,6 +84,7 @@ test("the committed configuration serves what the origin writes to the local buc
     assert.equal(part.headers["content-range"], "bytes 10-19/200000");
     const fresh = await request(edge, sign(edge, "generated/u1/a.png"), { headers: { "if-none-match": whole.headers.etag } });
     assert.equal(fresh.status, 304);
+    assert.equal((await request(edge, sign(edge, "generated/u2/a.png"), { from: "198.51.100.78" })).json().code, "link_revoked");
     assert.equal((await request(edge, "/generated/u1/a.png")).status, 403);
     assert.equal((await request(edge, sign(edge, "generated/u1/b.png"))).status, 404);
     // Ten tries: one that falls on a turn of the minute starts the count anew only once.

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 use shared::keyring::Keyring;
-use shared::link::{AddressRange, LinkError, UnverifiedLink};
+use shared::link::{AddressRange, LinkError, UnverifiedLink, fingerprint};
 use shared::object_key::ObjectKey;
 
 use super::rotate::{self, RotateArguments};
@@ -13,6 +13,7 @@ use crate::clock::{Clock, rfc3339};
 use crate::config::Settings;
 use crate::publish::{LinkWish, Publisher};
 use crate::startup::{StartError, configured_link_keys};
+use crate::state::revocations::MAX_LINKS;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum LinkCommand {
@@ -40,6 +41,11 @@ pub(super) enum LinkCommand {
         /// The client's address, for links that name one.
         #[arg(long)]
         ip: Option<IpAddr>,
+    },
+    /// Revokes one link, at the edge too.
+    Revoke {
+        /// The link, whole or from its path on.
+        link: String,
     },
     /// Says in a sentence why a link is or is not accepted.
     Explain {
@@ -78,6 +84,17 @@ fn judge(link: &str, ring: &Keyring, now: u64, client: Option<IpAddr>) -> Result
     UnverifiedLink::parse(target(link))?
         .verify(ring, now, client)
         .map(|_| ())
+}
+
+/// How a link is named in a revocation, and when it ends. Only one that was signed can be named.
+fn named(link: &str, ring: &Keyring) -> Result<([u8; 16], u64), StartError> {
+    let exp = expiry(link).unwrap_or(0);
+    let sig = link.rsplit_once("sig=").map_or("", |(_, sig)| sig);
+    // At its last second, so that neither its end nor an address in it is in the way.
+    match judge(link, ring, exp.saturating_sub(1), None) {
+        Ok(()) | Err(LinkError::IpMismatch) => Ok((fingerprint(sig), exp)),
+        Err(error) => Err(explain(Err(error)).into()),
+    }
 }
 
 fn explain(verdict: Result<(), LinkError>) -> &'static str {
@@ -144,6 +161,17 @@ pub(super) fn link(
                 return Ok(ExitCode::FAILURE);
             }
             println!("ok");
+        }
+        LinkCommand::Revoke { link } => {
+            let (print, exp) = named(&link, &ring)?;
+            let state = super::open_state(settings)?;
+            super::block_on(async {
+                if !state.revoke_link(print, exp).await? {
+                    return Err(format!("{MAX_LINKS} links are revoked already: revoke the owner's links together (signet user revoke-links)").into());
+                }
+                super::tell_edge(settings, &state, clock).await;
+                Ok(())
+            })?;
         }
         LinkCommand::Explain { link, ip } => {
             let verdict = judge(&link, &ring, now, ip);

@@ -15,6 +15,7 @@ use clap::{Parser, Subcommand};
 use crate::clock::Clock;
 use crate::config::{self, Settings};
 use crate::infer;
+use crate::revoke::Revoker;
 use crate::secret::Secret;
 use crate::startup::{self, StartError};
 use crate::state::State;
@@ -157,7 +158,12 @@ fn run(command: Command, settings: Settings) -> Result<ExitCode, StartError> {
             block_on(sweep::sweep(arguments, &settings, state, clock))?
         }
         Command::User(command) => {
-            block_on(clients::user(command, open_state(&settings)?, &settings))?
+            let state = open_state(&settings)?;
+            block_on(async {
+                clients::user(command, state.clone(), &settings).await?;
+                tell_edge(&settings, &state, &clock).await;
+                Ok(())
+            })?
         }
         Command::Config(_) => println!("the configuration is good"),
     }
@@ -166,6 +172,18 @@ fn run(command: Command, settings: Settings) -> Result<ExitCode, StartError> {
 
 fn open_state(settings: &Settings) -> Result<State, StartError> {
     Ok(State::open(&settings.state.file)?)
+}
+
+/// Tells the edge what is revoked by now. The decision stands either way: the service says it again.
+async fn tell_edge(settings: &Settings, state: &State, clock: &Clock) {
+    match Revoker::of(settings) {
+        Ok(None) => {}
+        Ok(Some(revoker)) => match revoker.tell(state, clock).await {
+            Ok(()) => eprintln!("the edge was told"),
+            Err(error) => eprintln!("warning: the edge was not told: {error}"),
+        },
+        Err(error) => eprintln!("warning: the edge was not told: {error}"),
+    }
 }
 
 fn block_on(work: impl Future<Output = Result<(), StartError>>) -> Result<(), StartError> {

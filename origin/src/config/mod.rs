@@ -62,15 +62,7 @@ impl Settings {
         self.limits.validate()?;
         self.state.validate()?;
         crate::quota::plans::validate(&self.plans)?;
-        if self.queue.depth < 64 {
-            return Err(format!(
-                "queue.depth is {}; at least 64 jobs must fit",
-                self.queue.depth
-            ));
-        }
-        if self.queue.longest_wait_seconds == 0 {
-            return Err("queue.longest_wait_seconds is 0".into());
-        }
+        self.queue.validate()?;
         self.uploads.validate()?;
         self.sweep.validate()?;
         self.provenance.validate()?;

@@ -84,7 +84,8 @@ async fn revoked(app: &App, link: &PermittedLink) -> Result<Result<(), LinkError
         return Ok(Ok(()));
     };
     let user = app.state.user(owner).await?;
-    Ok(if user.suspended || link.epoch() < user.link_epoch {
+    let one = app.state.is_link_revoked(*link.fingerprint()).await?;
+    Ok(if one || user.suspended || link.epoch() < user.link_epoch {
         Err(LinkError::Revoked)
     } else {
         Ok(())

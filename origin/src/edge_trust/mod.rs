@@ -27,8 +27,10 @@ pub use nonces::Nonces;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct EdgeSettings {
-    /// Whether only the edge may speak to the public listener.
+    /// Whether only the edge may speak to the public listener. The edge is then told what is revoked.
     pub require: bool,
+    /// The edge's address as the API's clients write it, to which revocations go. Empty: `server.url`.
+    pub url: String,
     /// The keyring `kid:key,…` by which edge requests are signed: from the environment only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keys: Option<Secret>,

@@ -12,6 +12,7 @@ pub mod images;
 pub mod jobs;
 pub mod keys;
 pub mod refresh;
+pub mod revocations;
 mod schema;
 pub mod spends;
 pub mod sweeping;

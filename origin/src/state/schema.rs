@@ -54,6 +54,8 @@ const STEPS: &[&str] = &["
     ) STRICT;
     CREATE INDEX refresh_tokens_of_family ON refresh_tokens (family);
     CREATE TABLE revoked_tokens (jti TEXT PRIMARY KEY, expires INTEGER NOT NULL) STRICT;
+", "
+    CREATE TABLE revoked_links (print BLOB PRIMARY KEY, exp INTEGER NOT NULL) STRICT;
 "];
 
 /// Sets the journal up and runs the steps the file has not seen.

@@ -232,3 +232,25 @@ fn the_program_signs_verifies_and_explains_without_showing_a_mac() {
     let told = home.succeed(&["link", "explain", &url]);
     assert!(told.contains("accepted") && !told.contains(sig), "{told}");
 }
+
+#[test]
+fn a_revoked_link_opens_no_more_and_the_owners_others_do() {
+    let service = Service::start(&[]);
+    let token = service.token(ALL_SCOPES);
+    let image = service.picture(&token);
+    let one = image["url"].as_str().unwrap().to_owned();
+    let target = format!("/api/images/{}/link", image["id"].as_str().unwrap());
+    let wish = serde_json::json!({ "dl": "x.png" });
+    let other = service.post(&target).token(&token).json(&wish).send().ok();
+    let other = other.json()["url"].as_str().unwrap().to_owned();
+    service.home().succeed(&["link", "revoke", &one]);
+    assert_eq!(
+        service.link(&one).send().problem(),
+        (403, "link_revoked".into())
+    );
+    assert_eq!(service.link(&other).send().status, 200);
+    let forged = service
+        .home()
+        .run(&["link", "revoke", &one.replace("sig=", "sig=A")]);
+    assert!(!forged.status.success());
+}

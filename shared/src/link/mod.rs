@@ -14,7 +14,7 @@ pub use address::{AddressRange, InvalidRange};
 pub use error::LinkError;
 pub use parse::UnverifiedLink;
 pub use sign::{SignError, SignRequest, round_up};
-pub use verify::{PermittedLink, VerifiedLink};
+pub use verify::{PermittedLink, VerifiedLink, fingerprint};
 
 /// Longest life a signer gives a link, in seconds (7 days).
 pub const MAX_LIFE: u64 = 7 * 24 * 3600;
