@@ -142,11 +142,11 @@ export default () => ({
  * Starts the edge. `vars` change the defaults (undefined removes one), `quotas` the shields, `build` is `worker` or
  * `worker-test`. Answers with `port`, `keys`, `logs()`, `stop()`.
  */
-export async function startEdge({ bucket, origin, vars = {}, quotas = {}, build = "worker", failingLimiter = false, revocations = false } = {}) {
+export async function startEdge({ bucket, origin, vars = {}, quotas = {}, build = "worker", failingLimiter = false, revocations = false, port: wanted } = {}) {
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), "signet-edge-"));
   const probe = await listen(net.createServer());
   await probe.close();
-  const { port } = probe;
+  const port = wanted ?? probe.port;
   const all = {
     IMAGES_HOST: `localhost:${port}`,
     API_HOST: `127.0.0.1:${port}`,
