@@ -54,7 +54,7 @@ export default {
   fetch(request, env, context) {
     schedule(env, context);
     try {
-      const answer = glue.fetch(request, env);
+      const answer = glue.fetch(request, env, context);
       return answer instanceof Promise ? answer.catch(failed) : answer;
     } catch (error) {
       return failed(error);

@@ -50,6 +50,20 @@ impl Wanted {
     }
 }
 
+/// Where pictures are read.
+pub struct Store<'a> {
+    /// The bucket.
+    pub bucket: &'a Bucket,
+    /// The request's context, where whole pictures may come from the edge's cache: behind every check, under the
+    /// object's key, for at most [`CACHED_SECONDS`].
+    pub cache: Option<&'a JsValue>,
+}
+
+/// A deleted picture is gone from every cache after so long; the contract allows 60 s.
+const CACHED_SECONDS: u32 = 50;
+/// Larger pictures are not kept, for they would have to fit into memory.
+const CACHED_UP_TO: u32 = 4 * 1024 * 1024;
+
 /// A stored picture that an admitted link opened.
 pub struct Object {
     /// The link that opened it.
@@ -70,14 +84,14 @@ impl Object {
     /// # Errors
     /// [`ServeError::NotFound`], [`ServeError::Store`].
     pub async fn open(
-        bucket: &Bucket,
+        store: &Store<'_>,
         link: AdmittedLink,
         wanted: &Wanted,
     ) -> Result<Self, ServeError> {
         let key = link.link().key().clone();
-        let mut found = read(bucket, &key, wanted).await?;
+        let mut found = read(store, &key, wanted).await?;
         if let (None, Some(other)) = (&found, key.counterpart()) {
-            found = read(bucket, &other, wanted).await?;
+            found = read(store, &other, wanted).await?;
         }
         let found = found.ok_or(ServeError::NotFound)?;
         Ok(Self {
@@ -99,12 +113,18 @@ struct Found {
 
 /// `None` when there is no such object.
 async fn read(
-    bucket: &Bucket,
+    Store { bucket, cache }: &Store<'_>,
     key: &ObjectKey,
     wanted: &Wanted,
 ) -> Result<Option<Found>, ServeError> {
     if wanted.is_plain() && !wanted.head {
-        let object = js::whole_object(bucket.as_ref(), key.as_str()).await;
+        let object = match cache {
+            Some(context) => {
+                let keep = (CACHED_SECONDS, CACHED_UP_TO);
+                js::cached_object(bucket.as_ref(), key.as_str(), keep, context).await
+            }
+            None => js::whole_object(bucket.as_ref(), key.as_str()).await,
+        };
         let object = object.map_err(|error| ServeError::Store(js::describe(&error)))?;
         return Ok(object.map(|object| Found {
             etag: object.etag(),

@@ -31,6 +31,8 @@ pub struct Config {
     pub limits: bool,
     /// What is done without a snapshot of revocations: `REVOCATION`.
     pub revocation: Rule,
+    /// Whether whole pictures are kept at the edge for some seconds: `EDGE_CACHE`.
+    pub cache: bool,
 }
 
 /// The origin's base address: `ORIGIN_URL`.
@@ -152,6 +154,7 @@ impl Config {
                 Some("off") => Rule::Off,
                 Some(_) => return Err(ConfigError::Invalid("REVOCATION", "closed, open or off")),
             },
+            cache: switch("EDGE_CACHE", false)?,
         })
     }
 }

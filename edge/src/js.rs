@@ -9,6 +9,13 @@ extern "C" {
     fn header_lines(headers: &web_sys::Headers) -> String;
     fn respond(status: u16, lines: &str, body: &JsValue) -> web_sys::Response;
     fn link_headers(request: &web_sys::Request, address: &str) -> String;
+    fn cached(
+        bucket: &JsValue,
+        key: &str,
+        seconds: u32,
+        up_to: u32,
+        context: &JsValue,
+    ) -> js_sys::Promise;
     fn get_object(bucket: &JsValue, key: &str) -> js_sys::Promise;
     fn add_template(status: u16, lines: &str, body: &JsValue) -> u32;
     fn from_template(number: u32) -> web_sys::Response;
@@ -128,6 +135,20 @@ pub async fn ask_object(
     let answer = answer.as_string().unwrap_or_default();
     let (status, text) = answer.split_once('\n').unwrap_or_default();
     Ok((status.parse().unwrap_or(0), text.to_owned()))
+}
+
+/// As [`whole_object`], through the edge's cache: `keep` is for how many seconds, and up to how many bytes.
+///
+/// # Errors
+/// What the bucket throws.
+pub async fn cached_object(
+    bucket: &JsValue,
+    key: &str,
+    keep: (u32, u32),
+    context: &JsValue,
+) -> Result<Option<WholeObject>, JsValue> {
+    let object = JsFuture::from(cached(bucket, key, keep.0, keep.1, context)).await?;
+    Ok((!object.is_undefined()).then(|| object.unchecked_into()))
 }
 
 /// Names (lower case) and values of header lines.

@@ -44,7 +44,7 @@ pub fn taken_ms(snapshot: &str) -> f64 {
 
 /// Answers a request: with a `Response` when no I/O is needed, else with a promise of one.
 #[wasm_bindgen]
-pub fn fetch(request: Request, env: Env) -> JsValue {
+pub fn fetch(request: Request, env: Env, context: JsValue) -> JsValue {
     let Some(config) = configuration(&env) else {
         return closed(problem::MISCONFIGURED, &request.method());
     };
@@ -61,7 +61,7 @@ pub fn fetch(request: Request, env: Env) -> JsValue {
         return closed(problem::UNKNOWN_HOST, &method);
     }
     if for_links {
-        link(request, env, &config, &method, target)
+        link(request, env, context, &config, &method, target)
     } else {
         call(request, env, config, method, target.to_owned())
     }
@@ -118,7 +118,14 @@ fn closed(problem: Problem, method: &str) -> JsValue {
 }
 
 /// A request on the images host. Refusals of the link itself are answered at once.
-fn link(request: Request, env: Env, config: &Rc<Config>, method: &str, target: &str) -> JsValue {
+fn link(
+    request: Request,
+    env: Env,
+    context: JsValue,
+    config: &Rc<Config>,
+    method: &str,
+    target: &str,
+) -> JsValue {
     let now = clock::now();
     #[cfg(not(feature = "test-hooks"))]
     let given = None;
@@ -175,6 +182,7 @@ fn link(request: Request, env: Env, config: &Rc<Config>, method: &str, target: &
                     limiters,
                     revoked,
                     bucket,
+                    cache: config.cache.then_some(&context),
                 };
                 serve::open(permitted, &opening, &config).await
             }

@@ -73,6 +73,40 @@ export async function startBucket() {
   return Object.assign(bucket, { port, close });
 }
 
+/**
+ * The Cache API's other side, as workerd speaks to it: GET looks up, PUT brings a serialised answer. It keeps what
+ * `max-age` allows, by a clock that a test can put forward (`cache.skip` in seconds).
+ */
+export async function startCache() {
+  const cache = { entries: new Map(), hits: 0, puts: 0, skip: 0, failing: false };
+  const now = () => Date.now() / 1000 + cache.skip;
+  const server = http.createServer((request, answer) => {
+    if (cache.failing) return request.socket.destroy();
+    const name = `${request.headers["cf-cache-namespace"] ?? ""} ${request.headers.host}${request.url}`;
+    if (request.method === "GET") {
+      const found = cache.entries.get(name);
+      if (!found || found.end <= now()) return answer.writeHead(504, { "cf-cache-status": "MISS" }).end();
+      cache.hits += 1;
+      return answer.writeHead(200, { ...found.headers, "cf-cache-status": "HIT" }).end(found.body);
+    }
+    const parts = [];
+    request.on("data", (part) => parts.push(part));
+    request.on("end", () => {
+      const whole = Buffer.concat(parts);
+      const at = whole.indexOf("\r\n\r\n");
+      const [, ...lines] = whole.subarray(0, at).toString("latin1").split("\r\n");
+      const headers = Object.fromEntries(lines.map((line) => line.split(/: (.*)/s).slice(0, 2)).map(([key, value]) => [key.toLowerCase(), value]));
+      const life = Number(/max-age=(\d+)/.exec(headers["cache-control"])?.[1] ?? 0);
+      delete headers["transfer-encoding"];
+      cache.puts += 1;
+      cache.entries.set(name, { headers, body: whole.subarray(at + 4), end: now() + life, life });
+      answer.writeHead(204).end();
+    });
+  });
+  const { port, close } = await listen(server);
+  return Object.assign(cache, { port, close });
+}
+
 /** A stand-in origin that keeps what it was sent; `reply(request, answer, body)` answers. */
 export async function startOrigin(reply = (_request, answer) => answer.end("ok")) {
   const origin = { requests: [], reports: [], reply, aborted: 0 };
@@ -142,7 +176,7 @@ export default () => ({
  * Starts the edge. `vars` change the defaults (undefined removes one), `quotas` the shields, `build` is `worker` or
  * `worker-test`. Answers with `port`, `keys`, `logs()`, `stop()`.
  */
-export async function startEdge({ bucket, origin, vars = {}, quotas = {}, build = "worker", failingLimiter = false, revocations = false, port: wanted } = {}) {
+export async function startEdge({ bucket, origin, vars = {}, quotas = {}, build = "worker", failingLimiter = false, revocations = false, port: wanted, cache } = {}) {
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), "signet-edge-"));
   const probe = await listen(net.createServer());
   await probe.close();
@@ -173,6 +207,7 @@ const config :Workerd.Config = (
   services = [
     (name = "edge", worker = .edge),
     (name = "internet", network = (allow = ["public", "private"])),
+    ${cache ? `(name = "cache", external = (address = "127.0.0.1:${cache.port}", http = ())),` : ""}
     ${bucket ? `(name = "bucket", external = (address = "127.0.0.1:${bucket.port}", http = ())),` : ""}
   ],
   sockets = [(name = "http", address = "127.0.0.1:${port}", http = (), service = "edge")],
@@ -183,6 +218,7 @@ const config :Workerd.Config = (
 );
 const edge :Workerd.Worker = (
   compatibilityDate = "2026-11-01",
+  ${cache ? 'cacheApiOutbound = "cache",' : ""}
   modules = [
       ${modules(path.join(ROOT, "edge/build", build))}
   ],
