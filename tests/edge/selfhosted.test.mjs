@@ -48,7 +48,7 @@ test("a picture is made and opened through the self-hosted edge", { timeout: 180
     SIGNET_STATE__FILE: path.join(folder, "state.sqlite"), SIGNET_STORAGE__FOLDER: path.join(folder, "objects"),
     SIGNET_INFER__MODELS: JSON.stringify([path.join(ROOT, "tests/goldens/engine/model")]), SIGNET_INFER__DEVICE: "cpu",
     SIGNET_EDGE__REQUIRE: "true", SIGNET_EDGE__URL: `http://127.0.0.1:${port}`, SIGNET_EDGE__KEYS: vars.EDGE_KEYS, SIGNET_IMAGES__KEYS: vars.LINK_KEYS,
-    SIGNET_IMAGES__DELIVER: "false", SIGNET_IMAGES__URL: `http://localhost:${port}`,
+    SIGNET_IMAGES__DELIVER: "false", SIGNET_IMAGES__URL: `http://localhost:${port}`, SIGNET_EDGE__URL: `http://127.0.0.1:${port}`,
   };
   const service = start(SIGNET, ["serve"], { cwd: folder, env });
   await until(() => fs.existsSync(path.join(folder, "ready")), service).catch(async (error) => (await service.stop(), Promise.reject(error)));
