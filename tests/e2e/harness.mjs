@@ -23,7 +23,10 @@ export async function startDemo(args = []) {
   exited.then(() => (ended = true));
   const deadline = Date.now() + 120_000;
   while (!fs.existsSync(envFile)) {
-    if (ended || Date.now() > deadline) throw new Error(`the demo did not start:\n${output}`);
+    if (ended || Date.now() > deadline) {
+      child.kill("SIGTERM");
+      throw new Error(`the demo did not start:\n${output}`);
+    }
     await sleep(100);
   }
   const mode = fs.statSync(envFile).mode & 0o777;

@@ -7,15 +7,13 @@ import { CLIENT, startProvider } from "./provider.mjs";
 let provider, service, browser;
 before(async () => {
   provider = await startProvider();
-  [service, browser] = await Promise.all([
-    serve({
-      ...NO_LIMITS,
-      SIGNET_AUTH__PROVIDER__ISSUER: provider.issuer,
-      SIGNET_AUTH__PROVIDER__CLIENT_ID: CLIENT.id,
-      SIGNET_AUTH__PROVIDER__CLIENT_SECRET: CLIENT.secret,
-    }),
-    launch(),
-  ]);
+  browser = await launch();
+  service = await serve({
+    ...NO_LIMITS,
+    SIGNET_AUTH__PROVIDER__ISSUER: provider.issuer,
+    SIGNET_AUTH__PROVIDER__CLIENT_ID: CLIENT.id,
+    SIGNET_AUTH__PROVIDER__CLIENT_SECRET: CLIENT.secret,
+  });
   provider.register(`${service.url}/auth/callback`);
 });
 after(async () => {

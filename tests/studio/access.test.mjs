@@ -13,7 +13,8 @@ const SHOTS = path.join(ROOT, ".run/studio");
 let service, browser, page;
 before(async () => {
   fs.mkdirSync(SHOTS, { recursive: true });
-  [service, browser] = await Promise.all([serve(NO_LIMITS), launch()]);
+  browser = await launch();
+  service = await serve(NO_LIMITS);
   page = await open(browser, service);
 });
 after(async () => {

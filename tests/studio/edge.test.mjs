@@ -6,7 +6,8 @@ import { foreignSite, generate, launch, linkOf, open, signIn } from "./harness.m
 
 let demo, service, browser, page;
 before(async () => {
-  [demo, browser] = await Promise.all([startDemo(), launch()]);
+  browser = await launch();
+  demo = await startDemo();
   service = { url: demo.env.EDGE_URL, imagesUrl: demo.env.IMAGES_URL };
   page = await open(browser, service);
 });

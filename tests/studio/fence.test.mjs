@@ -5,7 +5,8 @@ import { foreignSite, generate, launch, linkOf, NO_LIMITS, open, request, serve,
 
 let service, browser, page, link;
 before(async () => {
-  [service, browser] = await Promise.all([serve(NO_LIMITS), launch()]);
+  browser = await launch();
+  service = await serve(NO_LIMITS);
   page = await open(browser, service);
   await signIn(page);
   link = await linkOf(await generate(page, "a purple heart"));

@@ -6,7 +6,8 @@ import { generate, launch, NO_LIMITS, open, serve, signIn } from "./harness.mjs"
 
 let service, browser, page;
 before(async () => {
-  [service, browser] = await Promise.all([serve({ ...NO_LIMITS, SIGNET_IMAGES__LINK_SECONDS: "4" }), launch()]);
+  browser = await launch();
+  service = await serve({ ...NO_LIMITS, SIGNET_IMAGES__LINK_SECONDS: "4" });
   page = await open(browser, service);
   await signIn(page);
 });

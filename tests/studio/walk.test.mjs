@@ -6,7 +6,8 @@ import { generate, launch, linkOf, NO_LIMITS, open, request, serve, signIn } fro
 
 let service, browser, page;
 before(async () => {
-  [service, browser] = await Promise.all([serve(NO_LIMITS), launch()]);
+  browser = await launch();
+  service = await serve(NO_LIMITS);
   page = await open(browser, service, { permissions: ["clipboard-write"], acceptDownloads: true });
 });
 after(async () => {
