@@ -2,40 +2,40 @@
 
 use std::process::Command;
 
-fn briefly(program: &str) {
+fn briefly(program: &str) -> std::io::Result<()> {
     let run = Command::new(program)
         .args(["--seconds", "5", "--seed", &std::process::id().to_string()])
-        .output()
-        .unwrap();
+        .output()?;
     println!("{}", String::from_utf8_lossy(&run.stdout));
     assert!(
         run.status.success(),
         "{}",
         String::from_utf8_lossy(&run.stderr)
     );
+    Ok(())
 }
 
 #[test]
-fn links() {
-    briefly(env!("CARGO_BIN_EXE_link"));
+fn links() -> std::io::Result<()> {
+    briefly(env!("CARGO_BIN_EXE_link"))
 }
 
 #[test]
-fn referers() {
-    briefly(env!("CARGO_BIN_EXE_referer"));
+fn referers() -> std::io::Result<()> {
+    briefly(env!("CARGO_BIN_EXE_referer"))
 }
 
 #[test]
-fn edge_signatures() {
-    briefly(env!("CARGO_BIN_EXE_edge_auth"));
+fn edge_signatures() -> std::io::Result<()> {
+    briefly(env!("CARGO_BIN_EXE_edge_auth"))
 }
 
 #[test]
-fn object_keys() {
-    briefly(env!("CARGO_BIN_EXE_object_key"));
+fn object_keys() -> std::io::Result<()> {
+    briefly(env!("CARGO_BIN_EXE_object_key"))
 }
 
 #[test]
-fn uploads() {
-    briefly(env!("CARGO_BIN_EXE_upload"));
+fn uploads() -> std::io::Result<()> {
+    briefly(env!("CARGO_BIN_EXE_upload"))
 }
