@@ -11,7 +11,7 @@ import { edgeCommand } from "./edge.mjs";
 
 const ROOT = path.resolve(path.dirname(fileURLToPath(import.meta.url)), "../..");
 const RUN = path.join(ROOT, ".run");
-const BIN = path.join(ROOT, "target/release/signet");
+const BIN = process.env.SIGNET_BIN ?? path.join(ROOT, "target/release/signet");
 const ALL_SCOPES = "images:generate images:read images:write uploads:write billing:read";
 const started = Date.now();
 const args = process.argv.slice(2);

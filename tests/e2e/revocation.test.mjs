@@ -9,7 +9,7 @@ import { after, before, test } from "node:test";
 import { promisify } from "node:util";
 import { ROOT, request, sign, sleep, startBucket, startEdge } from "../edge/harness.mjs";
 
-const BIN = path.join(ROOT, "target/release/signet");
+const BIN = process.env.SIGNET_BIN ?? path.join(ROOT, "target/release/signet");
 const run = promisify(execFile);
 let bucket, edge, folder, env, origin;
 

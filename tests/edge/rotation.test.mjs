@@ -11,7 +11,7 @@ import { test } from "node:test";
 import { promisify } from "node:util";
 import { ROOT, newKey, request, sign, sleep, startBucket, startEdge } from "./harness.mjs";
 
-const SIGNET = path.join(process.env.CARGO_TARGET_DIR ?? path.join(ROOT, "target"), "debug/signet"); // cargo build -p origin
+const SIGNET = process.env.SIGNET_BIN ?? path.join(ROOT, "target/debug/signet"); // cargo test --workspace --no-run
 const A_SECOND = 500;
 const KEY = "generated/u/a.png";
 

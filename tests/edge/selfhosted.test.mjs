@@ -8,7 +8,7 @@ import path from "node:path";
 import { test } from "node:test";
 import { ROOT, WORKERD, listen, newKey, request, sign, sleep } from "./harness.mjs";
 
-const SIGNET = path.join(process.env.CARGO_TARGET_DIR ?? path.join(ROOT, "target"), "debug/signet"); // cargo build -p origin
+const SIGNET = process.env.SIGNET_BIN ?? path.join(ROOT, "target/debug/signet"); // cargo test --workspace --no-run
 
 async function freePort() {
   const probe = await listen(net.createServer());
