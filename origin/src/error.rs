@@ -125,6 +125,16 @@ impl ApiError {
             Self::Infer(InferError::UnknownModel(_)) => {
                 own(404, "unknown_model", "No such model is loaded.")
             }
+            Self::Infer(InferError::NoModel { .. }) => own(
+                409,
+                "no_model",
+                "No model could be loaded; all stays as it was.",
+            ),
+            Self::Infer(InferError::LastModel(_)) => own(
+                409,
+                "last_model",
+                "The only model that is loaded cannot be taken out.",
+            ),
             Self::Infer(InferError::BadSpec { .. }) => {
                 own(400, "invalid_request", "The request is not valid.")
             }

@@ -5,6 +5,7 @@
 //! opens links where no edge does. [`startup`] puts it together; [`cli`] is the program.
 
 pub mod auth;
+pub mod catalogue;
 pub mod cli;
 pub mod clock;
 pub mod config;

@@ -7,7 +7,7 @@ use shared::{problem, report};
 
 use crate::auth::{metadata, revocation, signin, token_endpoint};
 use crate::error::answer;
-use crate::{deliver, edge_trust, generate, images, jobs, operator, studio, upload};
+use crate::{catalogue, deliver, edge_trust, generate, images, jobs, operator, studio, upload};
 
 /// Largest JSON body in bytes: a prompt of 2,000 characters in escapes, twice.
 const MAX_JSON: usize = 64 * 1024;
@@ -72,6 +72,9 @@ pub fn operator(config: &mut ServiceConfig) {
         .route("/metrics", get().to(operator::metrics))
         .route("/healthz", get().to(operator::healthz))
         .route("/readyz", get().to(operator::readyz))
+        .service(at("/admin/models", "GET").route(get().to(catalogue::list)))
+        .service(at("/admin/models/reload", "POST").route(post().to(catalogue::reload)))
+        .service(at("/admin/models/{name}", "DELETE").route(delete().to(catalogue::unload)))
         .default_service(web::to(nothing));
 }
 

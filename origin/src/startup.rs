@@ -161,9 +161,6 @@ impl Parts {
     async fn open(settings: &Settings) -> Result<Self, StartError> {
         let infer = settings.infer.clone();
         let engine = Arc::new(tokio::task::spawn_blocking(move || Engine::load(&infer)).await??);
-        for (folder, error) in engine.refused() {
-            tracing::error!(folder = %folder.display(), %error, "a model was refused");
-        }
         Ok(Self {
             state: State::open(&settings.state.file)?,
             ring: configured_link_keys(settings)?,
@@ -350,6 +347,8 @@ pub async fn serve(mut settings: Settings, clock: Clock) -> Result<(), StartErro
     let ready_file = settings.server.ready_file.clone();
     let app = App::open(settings, clock, parts).await?;
     crate::sweep::regularly(&app);
+    crate::catalogue::complain(&app);
+    crate::catalogue::follow_hangups(app.clone())?;
     tokio::spawn(complain_when_public(app.clone()));
     crate::auth::tokens::follow(&app);
     app.limits.tidy_regularly(app.clock.clone());

@@ -2,16 +2,13 @@
 
 use super::batch;
 use super::error::InferError;
-use super::folder;
-use super::model::Model;
 use super::pixels::Pixels;
 use super::row::{BatchKey, Row};
-use super::runtime::{Places, Runtime};
 use super::settings::Settings;
+use super::shelf::{Changes, Refused, Shelf};
 use super::spec::{ImageSpec, ModelInfo};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
 
 /// Rows of the denoiser's batch that a plain [`Engine::generate`] uses at once.
 const GENERATE_SLOTS: usize = 8;
@@ -27,10 +24,7 @@ pub struct StepEvent {
 
 /// Models loaded on one device.
 pub struct Engine {
-    runtime: Runtime,
-    scheduler: String,
-    models: RwLock<Vec<Arc<Model>>>,
-    refused: Vec<(PathBuf, InferError)>,
+    shelf: Shelf,
 }
 
 impl Engine {
@@ -40,100 +34,60 @@ impl Engine {
     /// No runtime, no device, or no usable model at all. A folder that cannot be used while
     /// another can is listed by [`Engine::refused`].
     pub fn load(settings: &Settings) -> Result<Self, InferError> {
-        let runtime = Runtime::load(settings)?;
-        let places = Places::of_this_process();
-        let (mut models, mut refused): (Vec<Arc<Model>>, Vec<_>) = (Vec::new(), Vec::new());
-        for path in &settings.models {
-            let path = places.resolve(path);
-            let found = folder::find(&path);
-            if found.is_empty() {
-                let error =
-                    InferError::broken(&path, "holds no model (no unet, no model_index.json)");
-                refused.push((path, error));
-                continue;
-            }
-            for folder in found {
-                match Model::load(&runtime, &folder, &settings.scheduler) {
-                    Ok(model) if models.iter().any(|m| m.info.name == model.info.name) => {
-                        let reason = format!("is another model called {:?}", model.info.name);
-                        refused.push((folder.clone(), InferError::broken(folder, reason)));
-                    }
-                    Ok(model) => models.push(Arc::new(model)),
-                    Err(error) => refused.push((folder, error)),
-                }
-            }
-        }
-        if models.is_empty() {
-            let reasons: Vec<_> = refused.iter().map(|(_, error)| error.to_string()).collect();
-            let reasons = match reasons.is_empty() {
-                true => "infer.models is empty".to_owned(),
-                false => reasons.join("; "),
-            };
-            return Err(InferError::NoModel { reasons });
-        }
-        let scheduler = settings.scheduler.clone();
-        Ok(Self {
-            runtime,
-            scheduler,
-            models: RwLock::new(models),
-            refused,
-        })
+        let shelf = Shelf::open(settings)?;
+        Ok(Self { shelf })
     }
 
     /// The loaded models; the first is the default one.
     pub fn models(&self) -> Vec<ModelInfo> {
-        self.list().iter().map(|model| model.info.clone()).collect()
+        self.shelf.infos()
     }
 
     /// The model of that name, or the default one for an empty name.
     pub fn model(&self, name: &str) -> Result<ModelInfo, InferError> {
-        self.find(name).map(|model| model.info.clone())
+        self.shelf.find(name).map(|model| model.info.clone())
     }
 
-    /// Folders that were refused, with the reason.
-    pub fn refused(&self) -> &[(PathBuf, InferError)] {
-        &self.refused
+    /// Where a loaded model came from.
+    pub fn folder(&self, name: &str) -> Option<PathBuf> {
+        self.shelf.folder(name)
+    }
+
+    /// Folders that were refused when they were read last, with the reason.
+    pub fn refused(&self) -> Vec<Refused> {
+        self.shelf.refused()
     }
 
     /// `cpu` or `cuda`.
     pub fn device(&self) -> &'static str {
-        self.runtime.device
+        self.shelf.runtime().device
     }
 
     /// Where ONNX Runtime was found.
     pub fn library(&self) -> &Path {
-        &self.runtime.library
+        &self.shelf.runtime().library
     }
 
-    /// Loads one more model, or a changed one in place of its namesake, while others serve.
-    pub fn load_model(&self, folder: &Path) -> Result<ModelInfo, InferError> {
-        let model = Arc::new(Model::load(&self.runtime, folder, &self.scheduler)?);
-        let info = model.info.clone();
-        let mut models = self.models.write().unwrap_or_else(PoisonError::into_inner);
-        match models.iter_mut().find(|known| known.info.name == info.name) {
-            Some(known) => *known = model,
-            None => models.push(model),
-        }
-        Ok(info)
+    /// Reads the configured folders anew while the models serve. Blocks while models load.
+    ///
+    /// # Errors
+    /// `NoModel` when nothing would be left: then all stays as it was.
+    pub fn reload(&self) -> Result<Changes, InferError> {
+        self.shelf.reload()
     }
 
-    /// Takes a model out; pictures under way finish, then its memory is given back.
-    pub fn unload_model(&self, name: &str) -> Result<(), InferError> {
-        let mut models = self.models.write().unwrap_or_else(PoisonError::into_inner);
-        let before = models.len();
-        models.retain(|model| model.info.name != name);
-        match models.len() < before {
-            true => Ok(()),
-            false => Err(InferError::UnknownModel(name.to_owned())),
-        }
+    /// Takes a model out until the folders are read anew. Pictures under way finish; jobs that
+    /// have not begun fail with `unknown_model`.
+    ///
+    /// # Errors
+    /// `UnknownModel`, `LastModel`.
+    pub fn unload(&self, name: &str) -> Result<(), InferError> {
+        self.shelf.unload(name)
     }
 
     /// Seconds inside ONNX Runtime so far: text, denoiser, picture.
     pub fn seconds(&self) -> [f64; 3] {
-        self.list()
-            .iter()
-            .map(|model| model.seconds())
-            .fold([0.0; 3], |[a, b, c], [x, y, z]| [a + x, b + y, c + z])
+        self.shelf.seconds()
     }
 
     /// Lays out the rows of a request, one a picture.
@@ -141,7 +95,7 @@ impl Engine {
     /// # Errors
     /// `UnknownModel`, `BadSpec`, or a failure of the text encoder.
     pub fn rows(&self, spec: &ImageSpec) -> Result<Vec<Row>, InferError> {
-        let model = self.find(&spec.model)?;
+        let model = self.shelf.find(&spec.model)?;
         model.info.validate(spec)?;
         Row::of_spec(&model, spec)
     }
@@ -213,21 +167,6 @@ impl Engine {
             }
         }
         rows.iter().map(|row| self.decode(row)).collect()
-    }
-
-    fn list(&self) -> std::sync::RwLockReadGuard<'_, Vec<Arc<Model>>> {
-        self.models.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn find(&self, name: &str) -> Result<Arc<Model>, InferError> {
-        let models = self.list();
-        let found = match name {
-            "" => models.first(),
-            name => models.iter().find(|model| model.info.name == name),
-        };
-        found
-            .cloned()
-            .ok_or_else(|| InferError::UnknownModel(name.to_owned()))
     }
 }
 

@@ -350,25 +350,69 @@ fn a_damaged_folder_is_named_and_the_others_serve() {
 }
 
 #[test]
-fn models_come_and_go_while_others_serve() {
+fn models_come_change_and_go_while_others_serve() {
     let folder = tempfile::tempdir().unwrap();
-    let second = folder.path().join("second");
-    copy_tree(&goldens().join("model"), &second);
-    let engine = Engine::load(&settings(&goldens().join("model"))).unwrap();
-    assert_eq!(engine.load_model(&second).unwrap().name, "second");
-    let rows = engine
-        .rows(&ImageSpec {
-            model: "second".into(),
-            ..spec("the heart", 2)
-        })
-        .unwrap();
-    engine.unload_model("second").unwrap();
-    assert_eq!(engine.model("second").unwrap_err().code(), "unknown_model");
-    finish(&engine, rows);
-    assert_eq!(
-        engine.unload_model("second").unwrap_err().code(),
-        "unknown_model"
+    let at = |name: &str| folder.path().join(name);
+    let copy = |name: &str| copy_tree(&goldens().join("model"), &at(name));
+    let names = |names: &[&str]| -> Vec<String> { names.iter().map(|n| n.to_string()).collect() };
+    copy("first");
+    let engine = Engine::load(&settings(folder.path())).unwrap();
+    copy("second");
+    // A half-copied folder is named and refused, at a reload as at the start.
+    copy("third");
+    let file = at("third/unet/model.onnx");
+    let bytes = std::fs::read(&file).unwrap();
+    std::fs::write(&file, &bytes[..bytes.len() / 2]).unwrap();
+    let changes = engine.reload().unwrap();
+    assert_eq!(changes.loaded, names(&["second"]));
+    assert_eq!(changes.kept, names(&["first"]));
+    assert_eq!(engine.refused()[0].0, at("third"));
+    assert!(
+        engine.refused()[0]
+            .1
+            .to_string()
+            .contains("unet/model.onnx")
     );
+
+    // Once it is whole it comes.
+    std::fs::write(&file, &bytes).unwrap();
+    let changes = engine.reload().unwrap();
+    assert_eq!(changes.loaded, names(&["third"]));
+    assert_eq!(changes.kept, names(&["first", "second"]));
+    assert!(engine.refused().is_empty());
+
+    // One that was damaged while it served goes on as it was, and is named.
+    std::fs::write(&file, &bytes[..bytes.len() / 2]).unwrap();
+    assert_eq!(engine.reload().unwrap().loaded, names(&[]));
+    assert_eq!(engine.refused()[0].0, at("third"));
+    let of_third = ImageSpec {
+        model: "third".into(),
+        ..spec("the heart", 2)
+    };
+    let rows = engine.rows(&of_third).unwrap();
+
+    // Its folder goes: what is under way finishes, what is new is refused.
+    std::fs::remove_dir_all(at("third")).unwrap();
+    let changes = engine.reload().unwrap();
+    assert_eq!(changes.unloaded, names(&["third"]));
+    assert_eq!(engine.model("third").unwrap_err().code(), "unknown_model");
+    let error = engine.rows(&of_third).err().unwrap();
+    assert_eq!(error.code(), "unknown_model");
+    finish(&engine, rows);
+
+    // Taken out by hand, it comes back with the next reload; the last one stays.
+    engine.unload("second").unwrap();
+    assert_eq!(engine.unload("second").unwrap_err().code(), "unknown_model");
+    assert_eq!(engine.unload("first").unwrap_err().code(), "last_model");
+    assert_eq!(engine.reload().unwrap().loaded, names(&["second"]));
+    std::fs::remove_dir_all(folder.path()).unwrap();
+    assert_eq!(engine.reload().unwrap_err().code(), "no_model");
+    assert_eq!(engine.models().len(), 2);
+    let first = ImageSpec {
+        model: "first".into(),
+        ..spec("the heart", 2)
+    };
+    finish(&engine, engine.rows(&first).unwrap());
 }
 
 #[test]

@@ -47,6 +47,9 @@ pub enum InferError {
     /// A request for a model that is not loaded.
     #[error("model {0:?} is not loaded")]
     UnknownModel(String),
+    /// The only model cannot be taken out.
+    #[error("model {0:?} is the only one that is loaded")]
+    LastModel(String),
     /// A parameter outside what the model can do.
     #[error("{field} {reason}")]
     BadSpec {
@@ -96,6 +99,7 @@ impl InferError {
             Self::NoModel { .. } => "no_model",
             Self::ModelBroken { .. } => "model_broken",
             Self::UnknownModel(_) => "unknown_model",
+            Self::LastModel(_) => "last_model",
             Self::BadSpec { .. } => "invalid_request",
             Self::NotFinite { .. } => "not_finite",
             Self::OutOfMemory { .. } => "out_of_memory",

@@ -21,6 +21,7 @@ mod row;
 mod runtime;
 mod scheduler;
 mod settings;
+mod shelf;
 mod spec;
 mod tokenizer;
 
@@ -33,4 +34,5 @@ pub use error::InferError;
 pub use pixels::{Format, Pixels, encode};
 pub use row::{BatchKey, Row};
 pub use settings::{Device, Settings};
+pub use shelf::{Changes, Refused};
 pub use spec::{ImageSpec, InitImage, MAX_IMAGES, MAX_PROMPT, MAX_STEPS, Mask, ModelInfo};

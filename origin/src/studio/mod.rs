@@ -17,6 +17,7 @@ use sha2::{Digest, Sha256};
 pub use headers::{ImagesOrigin, InvalidOrigin, security_headers};
 
 use crate::infer::{MAX_IMAGES, MAX_PROMPT, ModelInfo};
+use crate::startup::App;
 
 /// Why the studio cannot be put together.
 #[derive(Debug, thiserror::Error)]
@@ -69,6 +70,15 @@ impl<'a> From<&'a ModelInfo> for ModelFacts<'a> {
     }
 }
 
+fn about<'a>(models: impl IntoIterator<Item = &'a ModelInfo>) -> serde_json::Result<Bytes> {
+    let about = About {
+        models: models.into_iter().map(ModelFacts::from).collect(),
+        max_prompt: MAX_PROMPT,
+        max_images: MAX_IMAGES,
+    };
+    serde_json::to_vec(&about).map(Bytes::from)
+}
+
 /// The page, put together once at start-up.
 #[derive(Clone, Debug)]
 pub struct Studio {
@@ -88,17 +98,18 @@ impl Studio {
         models: impl IntoIterator<Item = &'a ModelInfo>,
     ) -> Result<Self, StudioError> {
         let version = assets::version();
-        let about = About {
-            models: models.into_iter().map(ModelFacts::from).collect(),
-            max_prompt: MAX_PROMPT,
-            max_images: MAX_IMAGES,
-        };
         Ok(Self {
             page: assets::page(&version).into(),
             version,
-            about: serde_json::to_vec(&about)?.into(),
+            about: about(models)?,
             headers: security_headers(&ImagesOrigin::parse(images_url)?)?,
         })
+    }
+
+    /// What the models of the moment can do: they may change while the service runs.
+    fn about_now(&self, app: Option<&App>) -> Bytes {
+        let now = app.and_then(|app| about(&app.engine.models()).ok());
+        now.unwrap_or_else(|| self.about.clone())
     }
 
     /// An answer with the page's headers: 304 when the caller has it already.
@@ -171,6 +182,7 @@ async fn file(
     request: HttpRequest,
     path: web::Path<(String, String)>,
     studio: web::Data<Studio>,
+    app: Option<web::Data<App>>,
 ) -> HttpResponse {
     let (version, name) = path.into_inner();
     if version == studio.version {
@@ -180,7 +192,7 @@ async fn file(
                 &request,
                 "application/json",
                 "no-cache",
-                studio.about.clone(),
+                studio.about_now(app.as_ref().map(|app| app.get_ref())),
             );
         }
         if let Some(asset) = assets::find(&name) {

@@ -21,6 +21,7 @@ mod jobs;
 mod limits;
 mod links;
 mod main_job;
+mod models;
 mod oauth;
 mod operator;
 mod provenance;

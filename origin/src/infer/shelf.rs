@@ -1,0 +1,234 @@
+//! The loaded models, and changing them while they serve: folders are read anew, new and changed
+//! ones loaded, those that are gone let go of. What a picture under way needs stays until it is
+//! finished.
+
+use super::error::InferError;
+use super::folder;
+use super::model::Model;
+use super::runtime::{Places, Runtime};
+use super::settings::Settings;
+use super::spec::ModelInfo;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
+use std::time::SystemTime;
+
+/// A folder that cannot be used, and why.
+pub type Refused = (PathBuf, InferError);
+
+/// One loaded model.
+struct Loaded {
+    model: Arc<Model>,
+    folder: PathBuf,
+    print: Print,
+}
+
+/// What tells whether a folder has changed: its files' names, sizes and times.
+type Print = Vec<(PathBuf, u64, Option<SystemTime>)>;
+
+/// What reading the folders anew changed, by the models' names.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// New, or loaded again because their files changed.
+    pub loaded: Vec<String>,
+    /// Whose folders are gone.
+    pub unloaded: Vec<String>,
+    /// As they were.
+    pub kept: Vec<String>,
+}
+
+/// All models of one device.
+pub struct Shelf {
+    runtime: Runtime,
+    scheduler: String,
+    /// As configured, and resolved.
+    paths: Vec<PathBuf>,
+    loaded: RwLock<Vec<Loaded>>,
+    refused: RwLock<Vec<Refused>>,
+    /// Held while models are loaded, so that two changes take turns.
+    changing: Mutex<()>,
+}
+
+impl Shelf {
+    /// Loads ONNX Runtime and every model the settings name.
+    ///
+    /// # Errors
+    /// No runtime, no device, or no usable model at all.
+    pub fn open(settings: &Settings) -> Result<Self, InferError> {
+        let places = Places::of_this_process();
+        let paths = settings.models.iter().map(|path| places.resolve(path));
+        let shelf = Self {
+            runtime: Runtime::load(settings)?,
+            scheduler: settings.scheduler.clone(),
+            paths: paths.collect(),
+            loaded: RwLock::default(),
+            refused: RwLock::default(),
+            changing: Mutex::default(),
+        };
+        shelf.reload()?;
+        Ok(shelf)
+    }
+
+    /// Reads the folders anew. A folder that was changed and cannot be used is refused, and the
+    /// model it held before goes on serving.
+    ///
+    /// # Errors
+    /// `NoModel` when nothing would be left: then all stays as it was.
+    pub fn reload(&self) -> Result<Changes, InferError> {
+        let _turn = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut changes = Changes::default();
+        let (mut next, mut refused): (Vec<Loaded>, Vec<Refused>) = (Vec::new(), Vec::new());
+        for path in &self.paths {
+            let found = folder::find(path);
+            if found.is_empty() {
+                let error =
+                    InferError::broken(path, "holds no model (no unet, no model_index.json)");
+                refused.push((path.clone(), error));
+            }
+            for folder in found {
+                let print = print(&folder);
+                let old = self.of_folder(&folder);
+                let same = old.as_ref().filter(|(_, known)| *known == print);
+                let model = match same {
+                    Some((model, _)) => Ok(Arc::clone(model)),
+                    None => Model::load(&self.runtime, &folder, &self.scheduler).map(Arc::new),
+                };
+                let (model, print, list) = match (model, same, old.clone()) {
+                    (Ok(model), Some(_), _) => (model, print, &mut changes.kept),
+                    (Ok(model), None, _) => (model, print, &mut changes.loaded),
+                    (Err(error), _, old) => {
+                        refused.push((folder.clone(), error));
+                        let Some((model, print)) = old else { continue };
+                        (model, print, &mut changes.kept)
+                    }
+                };
+                let name = model.info.name.clone();
+                if next.iter().any(|known| known.model.info.name == name) {
+                    let reason = format!("is another model called {name:?}");
+                    refused.push((folder.clone(), InferError::broken(folder, reason)));
+                    continue;
+                }
+                list.push(name);
+                next.push(Loaded {
+                    model,
+                    folder,
+                    print,
+                });
+            }
+        }
+        if next.is_empty() {
+            let reasons: Vec<_> = refused.iter().map(|(_, error)| error.to_string()).collect();
+            let reasons = match reasons.is_empty() {
+                true => "infer.models is empty".to_owned(),
+                false => reasons.join("; "),
+            };
+            return Err(InferError::NoModel { reasons });
+        }
+        let stays = |name: &String| next.iter().any(|one| one.model.info.name == *name);
+        let before = self.names();
+        changes.unloaded = before.into_iter().filter(|name| !stays(name)).collect();
+        *self.loaded.write().unwrap_or_else(PoisonError::into_inner) = next;
+        *self.refused.write().unwrap_or_else(PoisonError::into_inner) = refused;
+        Ok(changes)
+    }
+
+    /// Takes a model out until the folders are read anew; pictures under way finish, then its
+    /// memory is given back.
+    ///
+    /// # Errors
+    /// `UnknownModel`; `LastModel`, since a service without one serves nobody.
+    pub fn unload(&self, name: &str) -> Result<(), InferError> {
+        let _turn = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut loaded = self.loaded.write().unwrap_or_else(PoisonError::into_inner);
+        let position = loaded.iter().position(|one| one.model.info.name == name);
+        let position = position.ok_or_else(|| InferError::UnknownModel(name.to_owned()))?;
+        if loaded.len() == 1 {
+            return Err(InferError::LastModel(name.to_owned()));
+        }
+        loaded.remove(position);
+        Ok(())
+    }
+
+    /// The model of that name, or the first for an empty name.
+    pub fn find(&self, name: &str) -> Result<Arc<Model>, InferError> {
+        let loaded = self.read();
+        let found = match name {
+            "" => loaded.first(),
+            name => loaded.iter().find(|one| one.model.info.name == name),
+        };
+        let found = found.map(|one| Arc::clone(&one.model));
+        found.ok_or_else(|| InferError::UnknownModel(name.to_owned()))
+    }
+
+    /// What the loaded models can do; the first is the default one.
+    pub fn infos(&self) -> Vec<ModelInfo> {
+        self.read()
+            .iter()
+            .map(|one| one.model.info.clone())
+            .collect()
+    }
+
+    /// Where a loaded model came from.
+    pub fn folder(&self, name: &str) -> Option<PathBuf> {
+        let loaded = self.read();
+        let found = loaded.iter().find(|one| one.model.info.name == name);
+        found.map(|one| one.folder.clone())
+    }
+
+    /// Folders that were refused when they were read last.
+    pub fn refused(&self) -> Vec<Refused> {
+        let refused = self.refused.read().unwrap_or_else(PoisonError::into_inner);
+        refused.clone()
+    }
+
+    /// Seconds inside ONNX Runtime so far: text, denoiser, picture.
+    pub fn seconds(&self) -> [f64; 3] {
+        let all = self.read();
+        let each = all.iter().map(|one| one.model.seconds());
+        each.fold([0.0; 3], |[a, b, c], [x, y, z]| [a + x, b + y, c + z])
+    }
+
+    /// The library and the device.
+    pub fn runtime(&self) -> &Runtime {
+        &self.runtime
+    }
+
+    fn names(&self) -> Vec<String> {
+        let loaded = self.read();
+        loaded
+            .iter()
+            .map(|one| one.model.info.name.clone())
+            .collect()
+    }
+
+    fn of_folder(&self, folder: &Path) -> Option<(Arc<Model>, Print)> {
+        let loaded = self.read();
+        let found = loaded.iter().find(|one| one.folder == folder);
+        found.map(|one| (Arc::clone(&one.model), one.print.clone()))
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Vec<Loaded>> {
+        self.loaded.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The folder's files, two levels down.
+fn print(folder: &Path) -> Print {
+    fn look(path: &Path, depth: usize, print: &mut Print) {
+        for entry in std::fs::read_dir(path).into_iter().flatten().flatten() {
+            let path = entry.path();
+            // Follows links: a snapshot folder of links to blobs is a usual way to keep models.
+            let Ok(about) = std::fs::metadata(&path) else {
+                continue;
+            };
+            if !about.is_dir() {
+                print.push((path, about.len(), about.modified().ok()));
+            } else if depth > 0 {
+                look(&path, depth - 1, print);
+            }
+        }
+    }
+    let mut print = Vec::new();
+    look(folder, 2, &mut print);
+    print.sort();
+    print
+}
