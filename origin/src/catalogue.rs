@@ -5,13 +5,13 @@ use actix_web::{HttpResponse, web};
 use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::auth::{Authorized, scope};
 use crate::error::ApiError;
 use crate::infer::Changes;
+use crate::operator::Operator;
 use crate::startup::App;
 
 /// `GET /admin/models`: what serves, and which folders were refused.
-pub async fn list(_: Authorized<scope::Admin>, app: web::Data<App>) -> HttpResponse {
+pub async fn list(_: Operator, app: web::Data<App>) -> HttpResponse {
     let models: Vec<Value> = (app.engine.models().iter().enumerate())
         .map(|(i, model)| {
             json!({
@@ -29,10 +29,7 @@ pub async fn list(_: Authorized<scope::Admin>, app: web::Data<App>) -> HttpRespo
 ///
 /// # Errors
 /// `no_model` when none would be left; then all stays as it was.
-pub async fn reload(
-    _: Authorized<scope::Admin>,
-    app: web::Data<App>,
-) -> Result<HttpResponse, ApiError> {
+pub async fn reload(_: Operator, app: web::Data<App>) -> Result<HttpResponse, ApiError> {
     let changes = read_anew(&app).await?;
     Ok(HttpResponse::Ok().json(json!({
         "loaded": changes.loaded, "unloaded": changes.unloaded, "kept": changes.kept, "refused": refused(&app),
@@ -44,7 +41,7 @@ pub async fn reload(
 /// # Errors
 /// `unknown_model`, `last_model`.
 pub async fn unload(
-    _: Authorized<scope::Admin>,
+    _: Operator,
     name: web::Path<String>,
     app: web::Data<App>,
 ) -> Result<HttpResponse, ApiError> {

@@ -194,6 +194,15 @@ impl ApiError {
         }
     }
 
+    /// The limit that refused, if one did.
+    fn policy(&self) -> Option<&'static str> {
+        match self {
+            Self::Limited(refusal) => Some(refusal.policy),
+            Self::StorageQuota { .. } => Some("storage"),
+            _ => None,
+        }
+    }
+
     fn add_headers(&self, answer: &mut HttpResponseBuilder) {
         answer.insert_header((header::CACHE_CONTROL, "no-store"));
         match self {
@@ -236,6 +245,15 @@ impl ApiError {
     }
 }
 
+/// What an answer says went wrong, remembered with it for those who count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// The problem's code.
+    pub code: &'static str,
+    /// The limit that refused.
+    pub policy: Option<&'static str>,
+}
+
 /// A problem answer with nothing but the problem.
 pub fn answer(problem: Problem) -> HttpResponse {
     ApiError::Problem(problem).error_response()
@@ -259,6 +277,10 @@ impl ResponseError for ApiError {
         let mut answer = HttpResponse::build(self.status_code());
         self.add_headers(&mut answer);
         answer.content_type(problem::MEDIA_TYPE);
+        answer.extensions_mut().insert(Told {
+            code: self.problem().code,
+            policy: self.policy(),
+        });
         answer.body(problem::problem_json(
             self.problem(),
             self.detail().as_deref(),

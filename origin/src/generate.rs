@@ -22,6 +22,7 @@ use crate::error::ApiError;
 use crate::jobs::{Ended, Live, render, under_way};
 use crate::quota::Charge;
 use crate::startup::App;
+use crate::telemetry::trace::Context;
 
 pub(crate) use admit::again;
 use admit::{Admitted, Origin};
@@ -67,6 +68,8 @@ pub async fn generate(
         return Err(ApiError::StorageQuota { limit, used });
     }
     let job = request::read(&request, &body, &app, &caller.user_id).await?;
+    #[cfg(debug_assertions)]
+    crate::startup::panic_for_tests("generate", &job.spec.prompt);
     let charge = Charge {
         address: address.0,
         token: &caller.jti,
@@ -74,7 +77,13 @@ pub async fn generate(
         milliunits: job.cost_milliunits(),
         allowed,
     };
-    let reservation = app.limits.admit(charge, app.clock.nanos()).await?;
+    let begun = app.clock.nanos();
+    let admitted = app.limits.admit(charge, begun).await;
+    let span = (begun, app.clock.nanos());
+    let trace = Context::of(&request);
+    app.tracer
+        .stage(trace, "limits", span, Vec::new(), admitted.is_err());
+    let reservation = admitted?;
     let origin = Origin::of(&request, &caller, address, &reservation);
     let can_return = key.is_some() || wish.is_async();
     // A client who leaves in the middle of it leaves a job that is admitted or none.
@@ -107,8 +116,10 @@ async fn carry_out(app: App, mut job: Admitted) -> Ended {
 }
 
 async fn make(app: &App, job: &mut Admitted) -> Result<stages::StoredImages, ApiError> {
+    #[cfg(debug_assertions)]
+    crate::startup::panic_for_tests("make", &job.spec.spec.prompt);
     let pixels = stages::run(app, job).await?;
-    let encoded = stages::encode(app, pixels, job.spec.format, &job.spec.spec.model).await?;
+    let encoded = stages::encode(app, job, pixels).await?;
     stages::store(app, job, encoded).await
 }
 

@@ -9,18 +9,25 @@
 //! | 5 | penalty box | arrivals at generation routes, refused ones included |
 //! | 6 | counting | answers by route template and status |
 
+use std::panic::AssertUnwindSafe;
+
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::error::InternalError;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{HeaderName, HeaderValue};
 use actix_web::middleware::Next;
 use actix_web::{Error, HttpMessage, ResponseError, web};
+use futures_util::FutureExt;
 use shared::problem;
 
+use crate::auth::Recognised;
 use crate::edge_trust::{self, ClientAddress};
-use crate::error::ApiError;
+use crate::error::{ApiError, Told};
 use crate::startup::App;
 use crate::telemetry::RequestId;
+use crate::telemetry::trace::Begun;
+use crate::watch::Refused;
 
 /// Routes whose arrivals the penalty box counts.
 const GENERATION_ROUTES: [&str; 4] = [
@@ -83,46 +90,30 @@ async fn run(
     request.extensions_mut().insert(RequestId(id.clone()));
     let app = request.app_data::<web::Data<App>>().cloned();
     let app = app.ok_or_else(|| ApiError::Internal("no app data".into()))?;
+    let caller = request.headers().get("traceparent");
+    let caller = caller.and_then(|value| value.to_str().ok());
+    if let Some(begun) = app.tracer.begin(caller, &id) {
+        request.extensions_mut().insert(begun);
+    }
     let checked = match check(&request, &app) {
         Ok(()) => arrive(&request, &app).await,
         refused => refused,
     };
     let mut response = match checked {
-        Ok(()) => match next.call(request).await {
-            Ok(response) => response.map_into_boxed_body(),
-            Err(error) => return Err(error),
+        Ok(()) => match AssertUnwindSafe(next.call(request)).catch_unwind().await {
+            Ok(Ok(response)) => response.map_into_boxed_body(),
+            Ok(Err(error)) => return Err(error),
+            Err(_) => return Err(panicked(&app, &id)),
         },
         Err(error) => {
-            if let ApiError::Limited(refusal) = &error {
-                app.metrics
-                    .limited
-                    .with_label_values(&[refusal.policy])
-                    .inc();
-            }
             let answer = error.error_response();
             request.into_response(answer)
         }
     };
-    let route = response
-        .request()
-        .match_pattern()
-        .unwrap_or_else(|| "other".into());
-    app.metrics
-        .requests
-        .with_label_values(&[route.as_str(), response.status().as_str()])
-        .inc();
-    let error_policy =
-        response
-            .response()
-            .error()
-            .and_then(|error| match error.as_error::<ApiError>() {
-                Some(ApiError::Limited(refusal)) => Some(refusal.policy),
-                Some(ApiError::StorageQuota { .. }) => Some("storage"),
-                _ => None,
-            });
-    if let Some(policy) = error_policy {
-        app.metrics.limited.with_label_values(&[policy]).inc();
+    if app.settings.telemetry.collect {
+        count(&app, &response, &id);
     }
+    trace(&app, &response, &id);
     if let Ok(value) = HeaderValue::from_str(&id) {
         response
             .headers_mut()
@@ -138,6 +129,87 @@ async fn run(
     Ok(response)
 }
 
+/// The answer of a handler that panicked; what is known of the panic stands in the log by now.
+fn panicked(app: &App, id: &str) -> Error {
+    app.metrics
+        .requests
+        .with_label_values(&["panicked", "500"])
+        .inc();
+    let problem = ApiError::Internal(format!("request {id} panicked"));
+    let mut answer = problem.error_response();
+    if let Ok(value) = HeaderValue::from_str(id) {
+        let name = HeaderName::from_static("x-request-id");
+        answer.headers_mut().insert(name, value);
+    }
+    InternalError::from_response("panicked", answer).into()
+}
+
+/// Ends the request's span, and tells a log that wants details of the request: by its route, never by what came with it.
+fn trace(app: &App, response: &ServiceResponse, id: &str) {
+    let request = response.request();
+    let begun = request.extensions().get::<Begun>().copied();
+    let wanted = tracing::enabled!(target: "signet::request", tracing::Level::DEBUG);
+    if begun.is_none() && !wanted {
+        return;
+    }
+    let route = request.match_pattern().unwrap_or_else(|| "other".into());
+    let status = response.status().as_u16();
+    let method = request.method().as_str();
+    if let Some(begun) = begun {
+        app.tracer.end(&begun, method, &route, status, id);
+    }
+    if wanted && KNOWN_METHODS.contains(&method) {
+        tracing::debug!(target: "signet::request", method, route, status, request_id = id);
+    }
+}
+
+/// A client may make a method up; only these are told.
+const KNOWN_METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
+
+/// Counts an answer: in the metrics by route template and status, in the operators' watch by who and why.
+fn count(app: &App, response: &ServiceResponse, id: &str) {
+    let request = response.request();
+    let route = request.match_pattern().unwrap_or_else(|| "other".into());
+    let status = response.status();
+    app.metrics
+        .requests
+        .with_label_values(&[route.as_str(), status.as_str()])
+        .inc();
+    if status.as_u16() < 400 {
+        return app.watch.answered();
+    }
+    let told = response.response().extensions().get::<Told>().copied();
+    let policy = told.and_then(|told| told.policy);
+    if let Some(policy) = policy {
+        app.metrics.limited.with_label_values(&[policy]).inc();
+    }
+    let peer = || request.peer_addr().map(|peer| peer.ip().to_canonical());
+    let address = request.extensions().get::<ClientAddress>().copied();
+    let user = request.extensions().get::<Recognised>().cloned();
+    app.watch.refused(Refused {
+        route,
+        status: status.as_u16(),
+        code: told.map_or_else(|| word(status), |told| told.code),
+        policy,
+        address: address.map(|address| address.0).or_else(peer),
+        user: user.map(|user| user.0),
+        request_id: id.to_owned(),
+    });
+}
+
+/// For answers that are no problem of ours: RFC 6749's, and what the framework answers by itself.
+fn word(status: StatusCode) -> &'static str {
+    match status.as_u16() {
+        400 => "bad_request",
+        401 => "unauthorized",
+        403 => "forbidden",
+        404 => "not_found",
+        413 => "body_too_large",
+        500.. => "failed",
+        _ => "refused",
+    }
+}
+
 /// The edge's id when it is one of the form we make, else a new one.
 fn request_id(request: &ServiceRequest) -> String {
     let given = request
@@ -149,7 +221,7 @@ fn request_id(request: &ServiceRequest) -> String {
     };
     given.filter(is_plain).map_or_else(
         || {
-            rand::random::<[u8; 12]>()
+            rand::random::<[u8; 16]>()
                 .iter()
                 .map(|byte| format!("{byte:02x}"))
                 .collect()

@@ -75,6 +75,7 @@ pub fn operator(config: &mut ServiceConfig) {
         .service(at("/admin/models", "GET").route(get().to(catalogue::list)))
         .service(at("/admin/models/reload", "POST").route(post().to(catalogue::reload)))
         .service(at("/admin/models/{name}", "DELETE").route(delete().to(catalogue::unload)))
+        .configure(operator::routes)
         .default_service(web::to(nothing));
 }
 

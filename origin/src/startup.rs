@@ -13,7 +13,7 @@ use futures_util::future::join_all;
 use shared::keyring::Keyring;
 use shared::referer::RefererPolicy;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 
 use crate::auth::provider::Provider;
 use crate::auth::session::Sessions;
@@ -24,16 +24,20 @@ use crate::config::Settings;
 use crate::edge_trust::Nonces;
 use crate::infer::Engine;
 use crate::jobs::{self, Jobs};
+use crate::operator::{OperatorPage, Operators};
+use crate::outbound::Outbound;
 use crate::provenance::Provenance;
-use crate::publish::Publisher;
+use crate::publish::{LiveRing, Publisher};
 use crate::quota::Limits;
 use crate::revoke::Revoker;
 use crate::schedule::Queue;
 use crate::state::State;
 use crate::storage::{Store, StoreError};
 use crate::studio::Studio;
+use crate::telemetry::trace::{self, Tracer};
 use crate::telemetry::{Metrics, PromptHasher};
 use crate::upload::Uploads;
+use crate::watch::Watch;
 use crate::{images, middleware, routes};
 
 /// Everything a handler may use. Cheap to clone.
@@ -74,13 +78,21 @@ pub struct App {
     /// `Cross-Origin-Resource-Policy` of pictures.
     pub resource_policy: &'static str,
     /// The edge's keyring when nobody else is believed.
-    pub edge_keys: Option<Arc<Keyring>>,
+    pub edge_keys: Option<LiveRing>,
     /// Nonces of edge requests.
     pub nonces: Nonces,
     /// Prompts as the log knows them.
     pub prompt_hasher: Arc<PromptHasher>,
     /// What operators see.
     pub metrics: Metrics,
+    /// Traces.
+    pub tracer: Tracer,
+    /// What operators watch live.
+    pub watch: Watch,
+    /// Operators who are signed in.
+    pub operators: Operators,
+    /// Told when something was decided that the edge must know.
+    pub decided: Arc<Notify>,
     /// How many passwords are checked at once.
     pub password_checks: Arc<Semaphore>,
 }
@@ -100,6 +112,9 @@ const DRAIN_SECONDS: u64 = 8;
 /// How long the headers of a request may take to arrive. A connection whose client stopped sending is over too: that
 /// is how a job whose client left is noticed and cancelled.
 const HEADERS_WITHIN: Duration = Duration::from_secs(10);
+
+/// How often the live gauges are noted.
+const WATCH_EVERY: Duration = Duration::from_secs(10);
 
 /// What can go wrong before anything is bound.
 pub type StartError = Box<dyn std::error::Error + Send + Sync>;
@@ -199,6 +214,15 @@ impl App {
         )
         .await?;
         let metrics = Metrics::new()?;
+        let told = &settings.telemetry;
+        let is_traced = !told.otlp_endpoint.is_empty();
+        let dropped = metrics.spans_dropped.clone();
+        let (tracer, spans) =
+            Tracer::new(is_traced, told.otlp_percent, dropped.clone(), clock.clone());
+        if let Some(spans) = spans {
+            let endpoint = told.otlp_endpoint.clone();
+            tokio::spawn(trace::follow(spans, endpoint, Outbound::new()?, dropped));
+        }
         let limits = if settings.state.url.is_empty() {
             Limits::open(&settings.limits, &settings.plans, &state, clock.nanos()).await?
         } else {
@@ -233,9 +257,23 @@ impl App {
             provider: Provider::open(&settings.auth.provider)?,
             sign_ins: SignIns::default(),
             sessions: Sessions::new(settings.auth.session_hours * 3600),
-            edge_keys: edge_keys.filter(|_| settings.edge.require).map(Arc::new),
+            edge_keys: edge_keys
+                .filter(|_| settings.edge.require)
+                .map(LiveRing::new),
             nonces: Nonces::default(),
-            prompt_hasher: Arc::new(PromptHasher::new(clock.clone())),
+            prompt_hasher: Arc::new(PromptHasher::open(
+                settings.telemetry.prompt_keys(&settings.state.file),
+                clock.clone(),
+            )?),
+            tracer,
+            watch: Watch::new(
+                clock.clone(),
+                settings.telemetry.collect,
+                metrics.session_ips.clone(),
+                metrics.user_generations.clone(),
+            ),
+            operators: Operators::default(),
+            decided: Arc::default(),
             metrics,
             password_checks: Arc::new(Semaphore::new(PASSWORD_CHECKS)),
             settings: Arc::new(settings),
@@ -302,6 +340,22 @@ async fn complain_when_public(app: App) {
     }
 }
 
+/// Looks at what only shows when somebody looks.
+async fn watch_regularly(app: App) {
+    let mut looks = 0u32;
+    loop {
+        // The sum over all users is worth a look a minute.
+        let stored = if looks.is_multiple_of(6) {
+            app.state.stored_bytes().await.ok()
+        } else {
+            None
+        };
+        looks = looks.wrapping_add(1);
+        app.watch.tick(stored, app.queue.stats().queued);
+        tokio::time::sleep(WATCH_EVERY).await;
+    }
+}
+
 /// The addresses that were bound.
 #[derive(Clone, Copy, Debug)]
 struct Bound {
@@ -354,10 +408,26 @@ pub async fn serve(mut settings: Settings, clock: Clock) -> Result<(), StartErro
     app.limits.tidy_regularly(app.clock.clone());
     if let Some(file) = link_key_file(&app.settings) {
         let ring = app.publisher.ring.clone();
-        tokio::spawn(ring.follow(file, app.metrics.clone()));
+        let metrics = app.metrics.clone();
+        let know = move |ring: &Keyring| metrics.know_link_keys(ring.kids());
+        tokio::spawn(ring.follow(file, "the link keys", know));
     }
+    if let (Some(ring), Some(file)) = (&app.edge_keys, &app.settings.edge.keys_file) {
+        tokio::spawn(ring.clone().follow(file.clone(), "the edge keys", |_| {}));
+    }
+    tokio::spawn(Arc::clone(&app.prompt_hasher).follow());
+    let revoker = match (revoker, app.edge_keys.clone()) {
+        (Some(revoker), Some(ring)) => Some(revoker.with(ring)),
+        (revoker, _) => revoker,
+    };
     let (queue, jobs) = (app.queue.clone(), app.jobs.clone());
-    let (state, clock) = (app.state.clone(), app.clock.clone());
+    let (state, clock, decided) = (
+        app.state.clone(),
+        app.clock.clone(),
+        Arc::clone(&app.decided),
+    );
+    tokio::spawn(watch_regularly(app.clone()));
+    let operator_page = web::Data::new(OperatorPage::new()?);
     let studio = web::Data::new(Studio::new(
         &app.settings.images.url(),
         &app.engine.models(),
@@ -407,6 +477,7 @@ pub async fn serve(mut settings: Settings, clock: Clock) -> Result<(), StartErro
         let server = HttpServer::new(move || {
             ActixApp::new()
                 .app_data(data.clone())
+                .app_data(operator_page.clone())
                 .wrap(from_fn(middleware::operator))
                 .configure(routes::operator)
         });
@@ -422,7 +493,7 @@ pub async fn serve(mut settings: Settings, clock: Clock) -> Result<(), StartErro
         );
     }
     if let Some(revoker) = revoker {
-        jobs.spawn(revoker.keep_telling(state, clock));
+        jobs.spawn(revoker.keep_telling(state, clock, decided));
     }
     announce(&bound, &ready_file)?;
     run(servers, &queue, &jobs).await
@@ -456,6 +527,19 @@ fn announce(bound: &Bound, ready_file: &Path) -> std::io::Result<()> {
         Ok(())
     } else {
         write_private(ready_file, &json.to_string())
+    }
+}
+
+/// In debug builds a test can have a handler panic (`SIGNET_TEST_PANIC_AT`), with a message that must not be seen.
+#[cfg(debug_assertions)]
+#[allow(
+    clippy::disallowed_methods,
+    clippy::panic,
+    reason = "not in release builds"
+)]
+pub fn panic_for_tests(point: &str, message: &str) {
+    if std::env::var("SIGNET_TEST_PANIC_AT").is_ok_and(|wanted| wanted == point) {
+        panic!("{message}");
     }
 }
 

@@ -64,6 +64,7 @@ export async function serve(settings = {}) {
   return {
     url: `http://${bound.public}`,
     imagesUrl: `http://localhost:${port}`,
+    operatorUrl: `http://${bound.operator}`,
     log: () => log,
     /** A new client of a user of its own. */
     client: (run) =>

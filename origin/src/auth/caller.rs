@@ -5,10 +5,11 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use actix_web::http::{Method, header};
-use actix_web::{FromRequest, HttpRequest, dev::Payload, web};
+use actix_web::{FromRequest, HttpMessage, HttpRequest, dev::Payload, web};
 
 use super::session::{self, Sessions};
 use super::{Scope, Scopes};
+use crate::edge_trust::ClientAddress;
 use crate::error::ApiError;
 use crate::startup::App;
 
@@ -25,8 +26,28 @@ pub struct Caller {
     pub scopes: Scopes,
 }
 
+/// The user of a request, remembered with it.
+#[derive(Clone, Debug)]
+pub struct Recognised(pub Arc<str>);
+
 impl Caller {
     fn of(request: &HttpRequest) -> Result<Self, ApiError> {
+        let caller = Self::recognised(request)?;
+        caller.is_seen(request);
+        Ok(caller)
+    }
+
+    /// Tells the answer's way back who was recognised, and the operators' watch from where.
+    fn is_seen(&self, request: &HttpRequest) {
+        let address = request.extensions().get::<ClientAddress>().copied();
+        if let (Some(app), Some(address)) = (request.app_data::<web::Data<App>>(), address) {
+            app.watch.session(&self.jti, &self.user_id, address.0);
+        }
+        let user = Recognised(Arc::clone(&self.user_id));
+        request.extensions_mut().insert(user);
+    }
+
+    fn recognised(request: &HttpRequest) -> Result<Self, ApiError> {
         let app = request
             .app_data::<web::Data<App>>()
             .ok_or_else(|| ApiError::Internal("no app data".into()))?;

@@ -83,6 +83,17 @@ impl Ring {
         shown.or(self.0.last())
     }
 
+    /// When the key that signs at `now` began to.
+    pub(super) fn signing_since(&self, now: u64) -> Option<u64> {
+        // A service's first key signs from its making on.
+        let key = self.signing(now)?;
+        Some(
+            key.signs_from
+                .min(now)
+                .max(key.signs_from.saturating_sub(LEAD_SECONDS)),
+        )
+    }
+
     pub(super) fn find(&self, kid: &str) -> Option<&Key> {
         self.0.iter().find(|key| key.kid == kid)
     }

@@ -18,6 +18,7 @@ pub mod signin;
 pub mod token_endpoint;
 pub mod tokens;
 
-pub use caller::{Authorized, Caller};
+pub use caller::{Authorized, Caller, Recognised};
+pub(crate) use oauth::known_client;
 pub use scope::{Scope, Scopes};
 pub use settings::AuthSettings;

@@ -95,7 +95,7 @@ pub fn token_of(request: &HttpRequest, secure: bool) -> Option<String> {
 }
 
 /// The value of a cookie that stands once.
-pub(super) fn cookie_of(request: &HttpRequest, name: &str) -> Option<String> {
+pub(crate) fn cookie_of(request: &HttpRequest, name: &str) -> Option<String> {
     let cookies = request.cookies().ok()?;
     let mut found = cookies.iter().filter(|cookie| cookie.name() == name);
     let one = found.next().map(|cookie| cookie.value().to_owned());

@@ -163,6 +163,11 @@ impl Tokens {
         &self.issuer
     }
 
+    /// When the key that signs at `now` began to, Unix seconds.
+    pub fn signing_since(&self, now: u64) -> Option<u64> {
+        self.ring().signing_since(now)
+    }
+
     /// A new token; `None` only when there is no key, which [`Tokens::open`] prevents.
     pub fn issue(&self, user: &str, client: &str, scopes: Scopes, now: u64) -> Option<String> {
         let ring = self.ring();

@@ -19,6 +19,7 @@ use crate::revoke::Revoker;
 use crate::secret::Secret;
 use crate::startup::{self, StartError};
 use crate::state::State;
+use crate::telemetry::PromptKeys;
 
 /// A configuration that cannot work (sysexits.h: `EX_USAGE`).
 const BAD_CONFIGURATION: u8 = 64;
@@ -140,6 +141,11 @@ fn run(command: Command, settings: Settings) -> Result<ExitCode, StartError> {
                 println!("{kid}");
                 Ok(())
             })?
+        }
+        Command::Keys(links::KeysCommand::Rotate(rotate)) if rotate.prompts => {
+            let file = settings.telemetry.prompt_keys(&settings.state.file);
+            let now = clock.seconds();
+            println!("{}", PromptKeys::rotate(&file, rotate.at_once, now)?.kid());
         }
         Command::Keys(command) => links::keys(command, &settings, &clock)?,
         Command::Client(command) => {

@@ -1,5 +1,9 @@
-//! `signet keys rotate`: a new link key, in the order that refuses no good link. First everybody verifies with it, the
-//! edge last to be told and waited for; only then it signs; and the old key goes when no link of its making can live.
+//! `signet keys rotate`: a new key of a ring, in the order that refuses nothing good. First everybody verifies with it, the
+//! edge last to be told and waited for; only then it signs; and the old key goes when nothing of its making can live.
+//!
+//! The ring of links: the edge verifies, so it needs the new key before the origin signs. The ring between edge and
+//! origin: both sign and both verify, so the origin knows the new key before the edge, which signs with it from then on,
+//! and the origin itself signs with it last.
 //!
 //! Every step leaves the files so that the same command, run again, goes on from there.
 
@@ -11,6 +15,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use clap::Args;
+use shared::edge_auth::WINDOW;
 use shared::keyring::{Keyring, is_kid};
 use shared::link::{CLOCK_SKEW, MAX_LIFE};
 
@@ -24,11 +29,18 @@ use crate::startup::{StartError, configured_link_keys, link_key_file};
 pub(super) struct RotateArguments {
     /// Instead: adds a key that signs access tokens. It is shown in the JWKS ten minutes before it signs; the one before
     /// stays until its tokens are over. A running service takes it up by itself.
-    #[arg(long, conflicts_with_all = ["kid", "edge", "retire"])]
+    #[arg(long, conflicts_with_all = ["kid", "edge", "retire", "edge_keys", "prompts"])]
     pub(super) tokens: bool,
-    /// Signs from now on, and every older key and token counts no more: for a key that leaked.
-    #[arg(long, requires = "tokens")]
+    /// Instead: changes the key under which prompts are hashed in the log. The service does that weekly by itself.
+    #[arg(long, conflicts_with_all = ["kid", "edge", "retire", "edge_keys"])]
+    pub(super) prompts: bool,
+    /// For a key that leaked. Of tokens: signs from now on, and every older key and token counts no more. Of prompts:
+    /// the one before is gone, and repeats are counted anew.
+    #[arg(long, conflicts_with_all = ["kid", "edge", "retire", "edge_keys"])]
     pub(super) at_once: bool,
+    /// Instead: brings in a key of the ring between edge and origin (`edge.keys_file`, the edge's EDGE_KEYS).
+    #[arg(long)]
+    edge_keys: bool,
     /// Id of the new key; by default `k` and the time.
     #[arg(long)]
     kid: Option<String>,
@@ -39,16 +51,21 @@ pub(super) struct RotateArguments {
     /// Seconds until all of the edge has a keyring that it was given.
     #[arg(long, default_value_t = 30)]
     wait: u64,
-    /// Instead: removes this key, once no link that it signed can live.
+    /// Instead: removes this key, once nothing that it signed can live.
     #[arg(long, conflicts_with = "kid")]
     retire: Option<String>,
-    /// Removes it at once; its links end with it.
+    /// Removes it at once; what it signed ends with it.
     #[arg(long, requires = "retire")]
     now: bool,
 }
 
+/// Seconds after which no request of the edge, and no answer to one, is under way that an old key signed.
+const EDGE_LIFE: u64 = 2 * WINDOW + CLOCK_SKEW;
+
 /// The keyring's file and what lies beside it.
 struct Files {
+    /// Whether it is the ring between edge and origin.
+    is_edge: bool,
     /// `kid:key,…`.
     ring: PathBuf,
     /// The new pair while it is being brought in.
@@ -58,16 +75,23 @@ struct Files {
 }
 
 impl Files {
-    fn of(settings: &Settings) -> Result<Self, StartError> {
-        let ring = link_key_file(settings).ok_or(
-            "the link keys come from SIGNET_IMAGES__KEYS; put them into a file that images.keys_file names, so that they can be rotated",
-        )?;
+    fn of(settings: &Settings, is_edge: bool) -> Result<Self, StartError> {
+        let ring = if is_edge {
+            settings.edge.keys_file.clone().ok_or(
+                "no file holds the edge keys; put them into one that edge.keys_file names, so that they can be rotated",
+            )?
+        } else {
+            link_key_file(settings).ok_or(
+                "the link keys come from SIGNET_IMAGES__KEYS; put them into a file that images.keys_file names, so that they can be rotated",
+            )?
+        };
         let beside = |ending: &str| {
             let mut name = ring.file_name().unwrap_or_default().to_owned();
             name.push(ending);
             ring.with_file_name(name)
         };
         Ok(Self {
+            is_edge,
             next: beside(".next"),
             stopped: beside(".stopped"),
             ring,
@@ -84,6 +108,24 @@ impl Files {
     fn write(&self, text: &Secret) -> Result<(), StartError> {
         Keyring::parse(text.expose())?;
         replace(&self.ring, text.expose())
+    }
+
+    /// How long what a key signed may live after its last signature, in seconds.
+    fn life(&self) -> u64 {
+        if self.is_edge {
+            EDGE_LIFE
+        } else {
+            MAX_LIFE + CLOCK_SKEW
+        }
+    }
+
+    /// What a key signs, and how it is named in a command.
+    fn words(&self) -> (&'static str, &'static str) {
+        if self.is_edge {
+            ("request", " --edge-keys")
+        } else {
+            ("link", "")
+        }
     }
 
     /// When `kid` signed for the last time.
@@ -123,9 +165,16 @@ pub(super) fn rotate(
     settings: &Settings,
     clock: &Clock,
 ) -> Result<(), StartError> {
+    if arguments.at_once {
+        return Err(
+            "--at-once goes with --tokens or --prompts; here it is --retire KID --now".into(),
+        );
+    }
     // Makes the first ring where none was made yet, and says what is wrong with a bad one.
-    configured_link_keys(settings)?;
-    let files = Files::of(settings)?;
+    if !arguments.edge_keys {
+        configured_link_keys(settings)?;
+    }
+    let files = Files::of(settings, arguments.edge_keys)?;
     let lock = File::open(&files.ring)?;
     lock.try_lock()
         .map_err(|_| "another rotation is under way")?;
@@ -153,15 +202,22 @@ fn bring(arguments: &RotateArguments, files: &Files, clock: &Clock) -> Result<()
         all
     };
     eprintln!("{kid} verifies here");
-    give_edge(arguments, &all)?;
-    // Every process that follows the file knows the key before any signs with it.
-    std::thread::sleep(FOLLOW_EVERY * 3);
     let rest = all
         .expose()
         .split(',')
         .filter(|other| *other != pair.expose());
     let first: Vec<&str> = std::iter::once(pair.expose()).chain(rest).collect();
-    files.write(&Secret::new(first.join(",")))?;
+    let first = Secret::new(first.join(","));
+    if files.is_edge {
+        // The edge signs with the first key from the moment it has it: everybody here knows it by then.
+        std::thread::sleep(FOLLOW_EVERY * 3);
+        give_edge(arguments, &first)?;
+    } else {
+        give_edge(arguments, &all)?;
+    }
+    // Every process that follows the file knows the key before any signs with it.
+    std::thread::sleep(FOLLOW_EVERY * 3);
+    files.write(&first)?;
     std::thread::sleep(FOLLOW_EVERY * 3);
     let now = clock.seconds();
     let mut stopped = File::options()
@@ -171,9 +227,10 @@ fn bring(arguments: &RotateArguments, files: &Files, clock: &Clock) -> Result<()
     writeln!(stopped, "{signing} {now}")?;
     fs::remove_file(&files.next)?;
     println!("{kid} signs, {signing} verifies");
+    let (what, ring) = files.words();
     println!(
-        "The last link of {signing} ends by {}; then: signet keys rotate --retire {signing}",
-        rfc3339(now + MAX_LIFE + CLOCK_SKEW)
+        "The last {what} of {signing} ends by {}; then: signet keys rotate{ring} --retire {signing}",
+        rfc3339(now + files.life())
     );
     Ok(())
 }
@@ -222,16 +279,21 @@ fn retire(
     if ring.get(kid).is_none() {
         return Err(format!("{kid} is no key of the ring").into());
     }
-    let end = files.stopped_at(kid).map(|at| at + MAX_LIFE + CLOCK_SKEW);
+    let end = files.stopped_at(kid).map(|at| at + files.life());
+    let (what, _) = files.words();
     match end {
         _ if arguments.now => {}
         Some(end) if now >= end => {}
         Some(end) => {
-            return Err(format!("links of {kid} may live until {}; --now ends them (signet_links_total shows whether they are used)", rfc3339(end)).into());
+            return Err(format!(
+                "a {what} of {kid} may live until {}; --now ends them all",
+                rfc3339(end)
+            )
+            .into());
         }
         None => {
             return Err(format!(
-                "it is not known when {kid} stopped signing; --now ends its links whatever they are"
+                "it is not known when {kid} stopped signing; --now ends what it signed, whatever it is"
             )
             .into());
         }
@@ -242,8 +304,14 @@ fn retire(
         .filter(|pair| pair.split(':').next() != Some(kid))
         .collect();
     let rest = Secret::new(rest.join(","));
-    files.write(&rest)?;
-    give_edge(arguments, &rest)?;
+    if files.is_edge {
+        // As long as the edge has the key it may sign with it.
+        give_edge(arguments, &rest)?;
+        files.write(&rest)?;
+    } else {
+        files.write(&rest)?;
+        give_edge(arguments, &rest)?;
+    }
     println!("{kid} is gone");
     Ok(())
 }

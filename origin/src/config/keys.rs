@@ -33,6 +33,13 @@ impl Settings {
     }
 }
 
+/// When a file was written, Unix seconds.
+pub(crate) fn key_file_time(file: &Path) -> Option<u64> {
+    let written = std::fs::metadata(file).ok()?.modified().ok()?;
+    let since = written.duration_since(std::time::UNIX_EPOCH).ok()?;
+    Some(since.as_secs())
+}
+
 /// The keyring `name` from its text or its file; `None` when neither is given.
 ///
 /// # Errors

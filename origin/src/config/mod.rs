@@ -7,9 +7,10 @@ mod server;
 
 use serde::{Deserialize, Serialize};
 
-pub(crate) use keys::keyring;
+pub(crate) use keys::{key_file_time, keyring};
 pub use load::{ConfigError, load};
 pub use server::{ImagesSettings, ServerSettings};
+pub(crate) use server::{host_of, is_loopback_host};
 
 use crate::auth::AuthSettings;
 use crate::edge_trust::EdgeSettings;

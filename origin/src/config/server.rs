@@ -57,7 +57,7 @@ fn origin_of(url: &str) -> String {
 }
 
 /// The host of an address, without its port.
-pub(super) fn host_of(url: &str) -> &str {
+pub(crate) fn host_of(url: &str) -> &str {
     let rest = url.split("://").nth(1).unwrap_or(url);
     let authority = rest.split(['/', '?', '#']).next().unwrap_or("");
     if authority.starts_with('[') {
@@ -67,7 +67,7 @@ pub(super) fn host_of(url: &str) -> &str {
 }
 
 /// Whether a host name is this machine.
-pub(super) fn is_loopback_host(host: &str) -> bool {
+pub(crate) fn is_loopback_host(host: &str) -> bool {
     host == "localhost"
         || host
             .trim_matches(['[', ']'])

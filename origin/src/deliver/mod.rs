@@ -31,6 +31,7 @@ pub async fn serve(request: HttpRequest, app: web::Data<App>) -> Result<HttpResp
                 .links
                 .with_label_values(&[error.problem().code, kid])
                 .inc();
+            app.watch.links(false, 1);
             return Ok(answer(error.problem()));
         }
     };
@@ -42,12 +43,14 @@ pub async fn serve(request: HttpRequest, app: web::Data<App>) -> Result<HttpResp
             .links
             .with_label_values(&[error.problem().code, link.kid()])
             .inc();
+        app.watch.links(false, 1);
         return Ok(answer(error.problem()));
     }
     app.metrics
         .links
         .with_label_values(&["ok", link.kid()])
         .inc();
+    app.watch.links(true, 1);
     object(&request, &app, &link).await
 }
 

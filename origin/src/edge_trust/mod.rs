@@ -64,7 +64,7 @@ pub fn admit(request: &ServiceRequest) -> Result<(), ApiError> {
         .app_data::<web::Data<App>>()
         .ok_or_else(|| ApiError::Internal("no app data".into()))?;
     let address = match &app.edge_keys {
-        Some(keys) => verify(request, keys, app)?,
+        Some(keys) => verify(request, &keys.get(), app)?,
         None => stand_alone(request, &app.settings.edge.client_address_header)?,
     };
     request

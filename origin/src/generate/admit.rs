@@ -19,6 +19,7 @@ use crate::schedule::{JobHandle, JobSpec as Wanted, QueueError};
 use crate::startup::App;
 use crate::state::jobs::{JobRow, RequestKey};
 use crate::telemetry::RequestId;
+use crate::telemetry::trace::Context;
 
 /// Where a job came from: what its line in the log tells.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -28,6 +29,9 @@ pub(super) struct Origin {
     pub(super) address: IpAddr,
     pub(super) request_id: String,
     pub(super) remaining: u64,
+    /// The request's span, whose children the stages are.
+    #[serde(default)]
+    pub(super) trace: Option<Context>,
 }
 
 impl Origin {
@@ -43,6 +47,7 @@ impl Origin {
             address: address.0,
             request_id: id.map(|id| id.0).unwrap_or_default(),
             remaining: reservation.remaining,
+            trace: Context::of(request),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The stages of an admitted job.
 
 use std::pin::pin;
+use std::time::Duration;
 
 use bytes::Bytes;
 use shared::object_key::ObjectKey;
@@ -17,6 +18,7 @@ use crate::startup::App;
 use crate::state::images::ImageRow;
 use crate::state::jobs::JobEnd;
 use crate::telemetry::GenerationLine;
+use crate::telemetry::trace::Value;
 
 /// Pictures in a file format, and how long they took.
 #[derive(Debug)]
@@ -25,6 +27,34 @@ pub(super) struct EncodedImages {
     format: Format,
     queue_ms: u64,
     run_ms: u64,
+}
+
+/// Tells the trace of a stage that began at `begun` (nanoseconds) and ends now.
+fn traced(app: &App, job: &Admitted, stage: &'static str, begun: u64, failed: bool) {
+    let span = (begun, app.clock.nanos());
+    app.tracer
+        .stage(job.origin.trace, stage, span, Vec::new(), failed);
+}
+
+/// The engine's stages, which are known once it is done.
+fn trace_engine(app: &App, job: &Admitted, done: &Done) {
+    let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+    let ended = app.clock.nanos();
+    let begun = ended.saturating_sub(nanos(done.ran));
+    let decoded = ended.saturating_sub(nanos(done.decode));
+    let texted = begun + nanos(done.text);
+    let steps = ("signet.steps", Value::Number(job.spec.spec.steps as u64));
+    let pictures = ("signet.pictures", Value::Number(done.images.len() as u64));
+    let stage = |name, span, attributes| {
+        app.tracer
+            .stage(job.origin.trace, name, span, attributes, false);
+    };
+    let queued = begun.saturating_sub(nanos(done.queued));
+    stage("queue", (queued, begun), Vec::new());
+    stage("text", (begun, texted), Vec::new());
+    // With the steps of others between its own.
+    stage("denoise", (texted, decoded), vec![steps]);
+    stage("decode", (decoded, ended), vec![pictures]);
 }
 
 /// Pictures whose objects are there and whose rows are listed.
@@ -39,7 +69,12 @@ pub(super) struct StoredImages {
 pub(super) async fn run(app: &App, job: &mut Admitted) -> Result<Done, ApiError> {
     let handle = job.handle.take();
     let handle = handle.ok_or_else(|| ApiError::Internal("the job ran before".into()))?;
+    let begun = app.clock.nanos();
     let outcome = watched(handle, job.reservation.as_mut()).await;
+    match &outcome {
+        Ok(done) => trace_engine(app, job, done),
+        Err(_) => traced(app, job, "queue", begun, true),
+    }
     let word = match &outcome {
         Ok(_) => "done",
         Err(ApiError::Cancelled) => "cancelled",
@@ -83,10 +118,10 @@ async fn watched(
 /// Encodes off the engine's thread and the request threads.
 pub(super) async fn encode(
     app: &App,
+    job: &Admitted,
     done: Done,
-    format: Format,
-    model: &str,
 ) -> Result<EncodedImages, ApiError> {
+    let (format, model) = (job.spec.format, &job.spec.spec.model);
     let begun = app.clock.nanos();
     let Done {
         images,
@@ -94,7 +129,7 @@ pub(super) async fn encode(
         ran,
         ..
     } = done;
-    let (provenance, model) = (app.provenance.clone(), model.to_owned());
+    let (provenance, model) = (app.provenance.clone(), model.clone());
     let one = move |pixels: Pixels| {
         let mut file = encode_one(&pixels, format)?;
         if let Some(provenance) = &provenance {
@@ -112,6 +147,7 @@ pub(super) async fn encode(
         .stage
         .with_label_values(&["encode"])
         .observe(seconds_since(app, begun));
+    traced(app, job, "encode", begun, false);
     let millis = |time: std::time::Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     Ok(EncodedImages {
         pictures,
@@ -160,7 +196,10 @@ pub(super) async fn store(
         queue_ms: encoded.queue_ms,
         run_ms: encoded.run_ms,
     };
-    store_objects(app, &stored.rows, objects).await?;
+    let begun = app.clock.nanos();
+    let written = store_objects(app, &stored.rows, objects).await;
+    traced(app, job, "store", begun, written.is_err());
+    written?;
     let done = JobEnd::Done {
         queue_ms: stored.queue_ms,
         run_ms: stored.run_ms,
@@ -264,14 +303,22 @@ fn log(app: &App, job: &Admitted, stored: &StoredImages) {
         address,
         request_id,
         remaining,
+        ..
     } = &job.origin;
+    let prompt_hash = app.prompt_hasher.hash(&spec.prompt);
+    let pictures = u32::try_from(stored.rows.len()).unwrap_or(u32::MAX);
+    let took = (latency_ms, stored.queue_ms);
+    let before = prompt_hash.before.as_deref();
+    app.watch
+        .made(user, &prompt_hash.now, before, pictures, took);
     for row in &stored.rows {
         app.metrics.storage.add(row.bytes as f64);
         GenerationLine {
             user_id: user,
             ip: *address,
             now: app.clock.seconds(),
-            prompt_hash: &app.prompt_hasher.hash(&spec.prompt),
+            prompt_hash: &prompt_hash.now,
+            prompt_hash_before: before,
             output_key: row.key.as_str(),
             output_bytes: row.bytes,
             latency_ms,

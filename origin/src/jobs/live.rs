@@ -157,6 +157,18 @@ impl Jobs {
         found.filter(|live| &*live.user == user)
     }
 
+    /// The job of this id, whoever's it is: for operators.
+    pub fn any(&self, id: &str) -> Option<Arc<Live>> {
+        self.lock().get(id).cloned()
+    }
+
+    /// All jobs under way here, the oldest first: for operators.
+    pub fn all(&self) -> Vec<Arc<Live>> {
+        let mut all: Vec<_> = self.lock().values().cloned().collect();
+        all.sort_by(|one, other| one.id.cmp(&other.id));
+        all
+    }
+
     /// Runs `work` and tells the job's watchers how it ended.
     pub fn begin(
         &self,

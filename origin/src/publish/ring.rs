@@ -1,5 +1,5 @@
-//! The link keyring in force. Where it stands in a file, the file is followed while the service runs, so that a rotation
-//! needs no restart: from one instant to the next the new ring signs and verifies.
+//! A keyring in force: of links, or between edge and origin. Where it stands in a file, the file is followed while the
+//! service runs, so that a rotation needs no restart: from one instant to the next the new ring signs and verifies.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,6 @@ use std::time::Duration;
 use shared::keyring::Keyring;
 
 use crate::config;
-use crate::telemetry::Metrics;
 
 /// How often the file is looked at; a rotation waits longer than that between its steps.
 pub const FOLLOW_EVERY: Duration = Duration::from_secs(1);
@@ -36,36 +35,34 @@ impl LiveRing {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(ring);
     }
 
-    /// Follows `file` for ever. A ring that is none is told to the log once, and the one in force stays.
-    pub async fn follow(self, file: PathBuf, metrics: Metrics) {
+    /// Follows `file`, which holds `what`, for ever, and tells of a change. A ring that is none is told to the log once,
+    /// and the one in force stays.
+    pub async fn follow(self, file: PathBuf, what: &'static str, changed: impl Fn(&Keyring)) {
         // The file may have changed since the ring was read from it: the first look reads it again.
         let mut seen = None;
         loop {
             let found = look(&file);
             if found.is_some() && found != seen {
                 seen = found;
-                self.read(&file, &metrics);
+                self.read(&file, what, &changed);
             }
             tokio::time::sleep(FOLLOW_EVERY).await;
         }
     }
 
     /// One small local file; not worth a thread.
-    fn read(&self, file: &Path, metrics: &Metrics) {
-        match config::keyring("the link keys", None, Some(file)) {
+    fn read(&self, file: &Path, what: &'static str, changed: &impl Fn(&Keyring)) {
+        match config::keyring(what, None, Some(file)) {
             Ok(Some(ring)) => {
                 let kids: Vec<_> = ring.kids().collect();
                 if !kids.iter().copied().eq(self.get().kids()) {
-                    tracing::info!(
-                        kids = kids.join(","),
-                        "the link keyring changed; the first signs"
-                    );
-                    metrics.know_link_keys(kids.into_iter());
+                    tracing::info!(kids = kids.join(","), "{what} changed; the first signs");
+                    changed(&ring);
                 }
                 self.set(ring);
             }
             Ok(None) => {}
-            Err(error) => tracing::error!(error, "the link keyring stays as it was"),
+            Err(error) => tracing::error!(error, "{what} stay as they were"),
         }
     }
 }

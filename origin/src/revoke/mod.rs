@@ -11,12 +11,13 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::Request;
 use shared::edge_auth::{self, EdgeAuthError, HEADERS, Message};
-use shared::keyring::Keyring;
 use shared::revocation::MAX_TEXT;
+use tokio::sync::Notify;
 
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::outbound::{Outbound, OutboundError};
+use crate::publish::LiveRing;
 use crate::startup::StartError;
 use crate::state::{State, StateError};
 
@@ -57,7 +58,7 @@ pub enum RevokeError {
 pub struct Revoker {
     outbound: Outbound,
     url: String,
-    ring: Arc<Keyring>,
+    ring: LiveRing,
 }
 
 impl Revoker {
@@ -76,8 +77,13 @@ impl Revoker {
         Ok(Some(Self {
             outbound: Outbound::new()?,
             url,
-            ring: Arc::new(ring),
+            ring: LiveRing::new(ring),
         }))
+    }
+
+    /// Signs with this ring, as it changes.
+    pub fn with(self, ring: LiveRing) -> Self {
+        Self { ring, ..self }
     }
 
     /// Sends what is revoked now.
@@ -117,7 +123,7 @@ impl Revoker {
         };
         let nonce = uuid::Uuid::from_bytes(rand::random()).simple().to_string();
         let signed =
-            edge_auth::sign(&self.ring, &message, now, &nonce).map_err(RevokeError::Sign)?;
+            edge_auth::sign(&self.ring.get(), &message, now, &nonce).map_err(RevokeError::Sign)?;
         let request = Request::put(format!("{}{PATH}", self.url))
             .header("content-type", "text/plain")
             .header("content-length", &length)
@@ -127,8 +133,8 @@ impl Revoker {
         Ok(request.body(Full::new(Bytes::from(text)))?)
     }
 
-    /// Tells the edge for ever.
-    pub async fn keep_telling(self, state: State, clock: Clock) {
+    /// Tells the edge for ever: regularly, and at once when something was decided here.
+    pub async fn keep_telling(self, state: State, clock: Clock, decided: Arc<Notify>) {
         let mut failing = false;
         loop {
             let told = self.tell(&state, &clock).await;
@@ -140,7 +146,11 @@ impl Revoker {
                 _ => {}
             }
             failing = told.is_err();
-            tokio::time::sleep(if failing { RETRY } else { AGAIN }).await;
+            let pause = tokio::time::sleep(if failing { RETRY } else { AGAIN });
+            tokio::select! {
+                () = pause => {}
+                () = decided.notified() => {}
+            }
         }
     }
 }

@@ -35,6 +35,10 @@ pub struct Done {
     pub queued: Duration,
     /// From the first step to the last picture.
     pub ran: Duration,
+    /// Of it for the prompt, before the first step.
+    pub text: Duration,
+    /// Of it for the pictures, after their last steps.
+    pub decode: Duration,
     /// What it cost, in thousandths of a unit.
     pub cost_milliunits: u64,
 }

@@ -20,6 +20,8 @@ struct Running<R> {
     rows: Vec<Option<R>>,
     images: Vec<Option<Pixels>>,
     began: Instant,
+    text: Duration,
+    decode: Duration,
     cost_milliunits: u64,
     slots: usize,
     cost_left: u64,
@@ -132,9 +134,10 @@ fn begin<W: Work>(work: &W, shared: &Shared, running: &mut Vec<Running<W::Row>>)
         let start = Instant::now();
         shared.observe(Observation::Waited(start - ticket.admitted));
         let laid_out = guarded(|| work.rows(&spec)).unwrap_or(Err(InferError::Panicked));
+        let text = start.elapsed();
         shared.observe(Observation::Stage {
             stage: "text",
-            took: start.elapsed(),
+            took: text,
         });
         let mut state = shared.lock();
         let lane = lane(&mut state, &ticket.user);
@@ -152,6 +155,8 @@ fn begin<W: Work>(work: &W, shared: &Shared, running: &mut Vec<Running<W::Row>>)
                     images: rows.iter().map(|_| None).collect(),
                     rows: rows.into_iter().map(Some).collect(),
                     began: start,
+                    text,
+                    decode: Duration::ZERO,
                     cost_milliunits: spec.cost_milliunits(),
                     slots: facts.iter().map(|f| f.slots).sum(),
                     cost_left: facts.iter().map(Facts::cost_left).sum(),
@@ -331,11 +336,13 @@ fn finish<W: Work>(work: &W, shared: &Shared, running: &mut Vec<Running<W::Row>>
                     Ok(pixels) => *image = Some(pixels),
                     Err(error) => drop(job.failure.get_or_insert(error)),
                 }
+                let took = start.elapsed();
+                job.decode += took;
                 shared.observe(Observation::Stage {
                     stage: "decode",
-                    took: start.elapsed(),
+                    took,
                 });
-                shared.lock().rate.observe(0, start.elapsed());
+                shared.lock().rate.observe(0, took);
             }
         }
         if job.failure.is_none() && !job.is_done() {
@@ -352,6 +359,8 @@ fn finish<W: Work>(work: &W, shared: &Shared, running: &mut Vec<Running<W::Row>>
                 images: job.images.into_iter().flatten().collect(),
                 queued: job.began - job.ticket.admitted,
                 ran: job.began.elapsed(),
+                text: job.text,
+                decode: job.decode,
                 cost_milliunits: job.cost_milliunits,
             }),
         };

@@ -4,6 +4,7 @@
 //! for the disk. Operations that wait at the same time share one commit ([`worker`]). A picture's row, and the bytes it
 //! counts, are written before its object ([`images`]).
 
+pub mod audit;
 pub mod clients;
 mod erasing;
 mod error;

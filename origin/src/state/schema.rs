@@ -56,6 +56,14 @@ const STEPS: &[&str] = &["
     CREATE TABLE revoked_tokens (jti TEXT PRIMARY KEY, expires INTEGER NOT NULL) STRICT;
 ", "
     CREATE TABLE revoked_links (print BLOB PRIMARY KEY, exp INTEGER NOT NULL) STRICT;
+", "
+    CREATE TABLE audit (
+        id INTEGER PRIMARY KEY, at INTEGER NOT NULL, actor TEXT NOT NULL, address TEXT NOT NULL, action TEXT NOT NULL,
+        subject TEXT NOT NULL, request_id TEXT NOT NULL
+    ) STRICT;
+    CREATE TABLE keys_seen (
+        ring TEXT NOT NULL, kid TEXT NOT NULL, since INTEGER NOT NULL, PRIMARY KEY (ring, kid)
+    ) STRICT, WITHOUT ROWID;
 "];
 
 /// Sets the journal up and runs the steps the file has not seen.

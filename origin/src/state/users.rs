@@ -1,6 +1,6 @@
 //! Users: what an operator has decided about them, and how much they store.
 
-use rusqlite::{OptionalExtension, Row, params};
+use rusqlite::{OptionalExtension, Row, Transaction, params};
 
 use super::{State, StateError};
 
@@ -31,6 +31,25 @@ fn read(row: &Row<'_>) -> rusqlite::Result<UserRow> {
     })
 }
 
+pub(super) fn suspend(tx: &Transaction<'_>, id: &str, suspended: bool) -> Result<(), StateError> {
+    tx.execute(
+        "INSERT INTO users (id, suspended) VALUES (?1, ?2) ON CONFLICT (id) DO UPDATE SET suspended = ?2",
+        params![id, suspended],
+    )?;
+    Ok(())
+}
+
+/// The new epoch.
+pub(super) fn revoke_links(tx: &Transaction<'_>, id: &str) -> Result<u64, StateError> {
+    let epoch: i64 = tx.query_row(
+        "INSERT INTO users (id, link_epoch) VALUES (?1, 1)
+         ON CONFLICT (id) DO UPDATE SET link_epoch = link_epoch + 1 RETURNING link_epoch",
+        [id],
+        |row| row.get(0),
+    )?;
+    Ok(super::images::unsigned(epoch))
+}
+
 impl State {
     /// What is known of a user.
     ///
@@ -54,14 +73,7 @@ impl State {
     /// The state's own.
     pub async fn suspend_user(&self, id: &str, suspended: bool) -> Result<(), StateError> {
         let id = id.to_owned();
-        self.transact(move |tx| {
-            tx.execute(
-                "INSERT INTO users (id, suspended) VALUES (?1, ?2) ON CONFLICT (id) DO UPDATE SET suspended = ?2",
-                params![id, suspended],
-            )?;
-            Ok(())
-        })
-        .await
+        self.transact(move |tx| suspend(tx, &id, suspended)).await
     }
 
     /// Revokes all links of a user that were signed so far; the new epoch.
@@ -70,16 +82,7 @@ impl State {
     /// The state's own.
     pub async fn revoke_links(&self, id: &str) -> Result<u64, StateError> {
         let id = id.to_owned();
-        self.transact(move |tx| {
-            let epoch: i64 = tx.query_row(
-                "INSERT INTO users (id, link_epoch) VALUES (?1, 1)
-                 ON CONFLICT (id) DO UPDATE SET link_epoch = link_epoch + 1 RETURNING link_epoch",
-                [id],
-                |row| row.get(0),
-            )?;
-            Ok(super::images::unsigned(epoch))
-        })
-        .await
+        self.transact(move |tx| revoke_links(tx, &id)).await
     }
 
     /// Puts a user on a plan; none: the default's.

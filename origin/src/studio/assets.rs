@@ -1,21 +1,7 @@
 //! The page's files, compiled in. They live under a folder named by the hash of all of them: browsers keep them for
 //! ever, and a new build is a new folder.
 
-use sha2::{Digest, Sha256};
-
-/// A file of the page.
-#[derive(Clone, Copy, Debug)]
-pub struct Asset {
-    /// Name in the folder.
-    pub name: &'static str,
-    /// Media type.
-    pub content_type: &'static str,
-    /// Content.
-    pub text: &'static str,
-}
-
-const JS: &str = "text/javascript; charset=utf-8";
-const CSS: &str = "text/css; charset=utf-8";
+use crate::pages::{Asset, CSS, JS};
 
 macro_rules! assets {
     ($($name:literal: $content_type:expr),* $(,)?) => {
@@ -48,20 +34,9 @@ pub const ASSETS: &[Asset] = assets![
 /// The page; `/studio/VERSION/` stands for the folder.
 const PAGE: &str = include_str!("page/index.html");
 
-/// The folder's name: 16 hex digits over the names and contents of all files.
+/// The folder's name.
 pub fn version() -> String {
-    let mut hash = Sha256::new();
-    for asset in ASSETS {
-        for part in [asset.name, asset.content_type, asset.text] {
-            hash.update((part.len() as u64).to_be_bytes());
-            hash.update(part);
-        }
-    }
-    hash.finalize()
-        .iter()
-        .take(8)
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    crate::pages::version(ASSETS)
 }
 
 /// The page with its folder's name.

@@ -4,19 +4,14 @@
 //! signed links from the images host, which is another origin.
 
 mod assets;
-mod headers;
 
-use actix_web::http::header::{
-    CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderName, HeaderValue, IF_NONE_MATCH, InvalidHeaderValue,
-};
+use actix_web::http::header::{CACHE_CONTROL, InvalidHeaderValue};
 use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::Bytes;
 use serde::Serialize;
-use sha2::{Digest, Sha256};
-
-pub use headers::{ImagesOrigin, InvalidOrigin, security_headers};
 
 use crate::infer::{MAX_IMAGES, MAX_PROMPT, ModelInfo};
+use crate::pages::{FOR_EVER, Fence, HTML, ImagesOrigin, InvalidOrigin};
 use crate::startup::App;
 
 /// Why the studio cannot be put together.
@@ -85,7 +80,7 @@ pub struct Studio {
     version: String,
     page: Bytes,
     about: Bytes,
-    headers: Vec<(HeaderName, HeaderValue)>,
+    fence: Fence,
 }
 
 impl Studio {
@@ -102,7 +97,7 @@ impl Studio {
             page: assets::page(&version).into(),
             version,
             about: about(models)?,
-            headers: security_headers(&ImagesOrigin::parse(images_url)?)?,
+            fence: Fence::new(Some(&ImagesOrigin::parse(images_url)?))?,
         })
     }
 
@@ -110,47 +105,6 @@ impl Studio {
     fn about_now(&self, app: Option<&App>) -> Bytes {
         let now = app.and_then(|app| about(&app.engine.models()).ok());
         now.unwrap_or_else(|| self.about.clone())
-    }
-
-    /// An answer with the page's headers: 304 when the caller has it already.
-    fn answer(
-        &self,
-        request: &HttpRequest,
-        content_type: &'static str,
-        cache: &'static str,
-        body: Bytes,
-    ) -> HttpResponse {
-        let tag: String = Sha256::digest(&body)
-            .iter()
-            .take(12)
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
-        let tag = format!("\"{tag}\"");
-        let known = request
-            .headers()
-            .get_all(IF_NONE_MATCH)
-            .filter_map(|value| value.to_str().ok());
-        let has_it = known.flat_map(|value| value.split(',')).any(|one| {
-            let one = one.trim();
-            one == "*" || one.strip_prefix("W/").unwrap_or(one) == tag
-        });
-        let mut response = if has_it {
-            HttpResponse::NotModified()
-        } else {
-            HttpResponse::Ok()
-        };
-        for (name, value) in &self.headers {
-            response.insert_header((name.clone(), value.clone()));
-        }
-        response
-            .insert_header((CACHE_CONTROL, cache))
-            .insert_header((ETAG, tag));
-        if has_it {
-            return response.finish();
-        }
-        response
-            .insert_header((CONTENT_TYPE, content_type))
-            .body(body)
     }
 }
 
@@ -170,12 +124,9 @@ pub fn routes(config: &mut web::ServiceConfig) {
 }
 
 async fn page(request: HttpRequest, studio: web::Data<Studio>) -> HttpResponse {
-    studio.answer(
-        &request,
-        "text/html; charset=utf-8",
-        "no-cache",
-        studio.page.clone(),
-    )
+    studio
+        .fence
+        .answer(&request, HTML, "no-cache", studio.page.clone())
 }
 
 async fn file(
@@ -188,7 +139,7 @@ async fn file(
     if version == studio.version {
         // What a model can do may change without a new build.
         if name == "about.json" {
-            return studio.answer(
+            return studio.fence.answer(
                 &request,
                 "application/json",
                 "no-cache",
@@ -197,12 +148,9 @@ async fn file(
         }
         if let Some(asset) = assets::find(&name) {
             let body = Bytes::from_static(asset.text.as_bytes());
-            return studio.answer(
-                &request,
-                asset.content_type,
-                "public, max-age=31536000, immutable",
-                body,
-            );
+            return studio
+                .fence
+                .answer(&request, asset.content_type, FOR_EVER, body);
         }
     }
     HttpResponse::NotFound()

@@ -1,8 +1,10 @@
 //! The page over HTTP.
 
 use super::*;
+use crate::pages::security_headers;
 use actix_web::dev::ServiceResponse;
 use actix_web::http::StatusCode;
+use actix_web::http::header::IF_NONE_MATCH;
 use actix_web::test::{TestRequest, call_service, init_service, read_body};
 use actix_web::{App, http::Method};
 
@@ -35,8 +37,10 @@ fn path(name: &str) -> String {
 
 #[actix_web::test]
 async fn the_page_and_each_file_carry_the_whole_policy() {
-    let expected =
-        security_headers(&ImagesOrigin::parse("https://img.example.com").unwrap()).unwrap();
+    let expected = security_headers(Some(
+        &ImagesOrigin::parse("https://img.example.com").unwrap(),
+    ))
+    .unwrap();
     for path in [
         "/".to_owned(),
         path("app.js"),

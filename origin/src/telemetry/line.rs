@@ -17,6 +17,8 @@ pub struct GenerationLine<'a> {
     pub now: u64,
     /// Keyed, so that equal prompts are seen and none can be read.
     pub prompt_hash: &'a str,
+    /// Under the key before, for the day after a change: joins what was repeated across it.
+    pub prompt_hash_before: Option<&'a str>,
     /// The object.
     pub output_key: &'a str,
     /// Its size.
@@ -49,6 +51,7 @@ impl GenerationLine<'_> {
             ip = %self.ip,
             timestamp = crate::clock::rfc3339(self.now),
             prompt_hash = self.prompt_hash,
+            prompt_hash_before = self.prompt_hash_before,
             output_key = self.output_key,
             output_bytes = self.output_bytes,
             latency_ms = self.latency_ms,

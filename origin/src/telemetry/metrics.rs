@@ -4,9 +4,10 @@ use shared::report::{UNKNOWN_KID, VERDICTS};
 
 use crate::edge_trust::counts::EDGE_POLICIES;
 use crate::schedule::Observation;
+use crate::upload::UploadError;
 use prometheus::{
-    Gauge, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, Opts, Registry,
-    TextEncoder,
+    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    Opts, Registry, TextEncoder,
 };
 
 /// Every metric of the service.
@@ -39,6 +40,10 @@ pub struct Metrics {
     pub links: IntCounterVec,
     /// `signet_uploads_total{verdict}`.
     pub uploads: IntCounterVec,
+    /// `signet_key_age_seconds{kind}`.
+    pub key_age: GaugeVec,
+    /// `signet_trace_spans_dropped_total`.
+    pub spans_dropped: IntCounter,
 }
 
 const SECONDS: [f64; 12] = [
@@ -93,7 +98,22 @@ impl Metrics {
             "Bytes stored or reserved by all users.",
         )?;
         registry.register(Box::new(storage.clone()))?;
+        let key_age = GaugeVec::new(
+            Opts::new(
+                "signet_key_age_seconds",
+                "Age of the key that signs or hashes now, by kind; 0 where there is none.",
+            ),
+            &["kind"],
+        )?;
+        registry.register(Box::new(key_age.clone()))?;
+        let spans_dropped = IntCounter::new(
+            "signet_trace_spans_dropped_total",
+            "Spans that the collector did not get.",
+        )?;
+        registry.register(Box::new(spans_dropped.clone()))?;
         let metrics = Self {
+            key_age,
+            spans_dropped,
             requests: counters(
                 "signet_http_requests_total",
                 "Answers by route and status.",
@@ -159,7 +179,12 @@ impl Metrics {
         for verdict in VERDICTS {
             self.links.with_label_values(&[verdict, UNKNOWN_KID]);
         }
-        self.uploads.with_label_values(&["accepted"]);
+        for kind in super::ages::KINDS {
+            self.key_age.with_label_values(&[kind]);
+        }
+        for verdict in ["accepted", "refused"].iter().chain(&UploadError::CODES) {
+            self.uploads.with_label_values(&[verdict]);
+        }
         self.requests.with_label_values(&["/api/generate", "200"]);
     }
 

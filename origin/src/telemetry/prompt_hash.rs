@@ -1,94 +1,138 @@
 //! Prompts as the log knows them: a keyed hash, since a plain one is read back with a dictionary.
 
-use std::sync::Mutex;
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
-use hmac::{Hmac, KeyInit, Mac};
-use sha2::Sha256;
-use unicode_normalization::UnicodeNormalization;
-use zeroize::Zeroizing;
-
+use super::prompt_keys::PromptKeys;
 use crate::clock::Clock;
 
-/// A key hashes for at most a week; equal prompts are counted within one key id.
-const KEY_LIFE: u64 = 7 * 24 * 3600;
+/// How often the file is looked at.
+const FOLLOW_EVERY: Duration = Duration::from_secs(2);
 
-struct Current {
-    kid: String,
-    key: Zeroizing<[u8; 32]>,
-    since: u64,
+/// A prompt's name in the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PromptHash {
+    /// Under the key in force.
+    pub now: String,
+    /// Under the key before, while that is kept.
+    pub before: Option<String>,
 }
 
-/// Hashes prompts under a key that lives in memory only and changes weekly.
+/// Hashes prompts under the keys of one file.
+#[derive(Debug)]
 pub struct PromptHasher {
     clock: Clock,
-    current: Mutex<Current>,
-}
-
-impl std::fmt::Debug for PromptHasher {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("PromptHasher(REDACTED)")
-    }
-}
-
-fn fresh(now: u64) -> Current {
-    let id: String = rand::random::<[u8; 4]>()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    Current {
-        kid: format!("p-{id}"),
-        key: Zeroizing::new(rand::random()),
-        since: now,
-    }
+    file: PathBuf,
+    keys: RwLock<Arc<PromptKeys>>,
 }
 
 impl PromptHasher {
-    /// Starts with a fresh key.
-    pub fn new(clock: Clock) -> Self {
-        let current = Mutex::new(fresh(clock.seconds()));
-        Self { clock, current }
+    /// Takes the keys of `file`, which is made where it is not there.
+    ///
+    /// # Errors
+    /// The file cannot be read or written, or holds something else.
+    pub fn open(file: PathBuf, clock: Clock) -> std::io::Result<Self> {
+        let keys = PromptKeys::keep(&file, clock.seconds())?;
+        Ok(Self {
+            clock,
+            file,
+            keys: RwLock::new(Arc::new(keys)),
+        })
+    }
+
+    fn keys(&self) -> Arc<PromptKeys> {
+        Arc::clone(&self.keys.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Takes up what stands in the file, and changes it when it is time. A file that cannot be used does not keep a key
+    /// in force past its week.
+    pub fn refresh(&self) {
+        let now = self.clock.seconds();
+        let known = self.keys();
+        let keys = match PromptKeys::keep(&self.file, now) {
+            Ok(keys) => keys,
+            Err(error) => {
+                tracing::error!(%error, "the prompt-hash keys cannot be kept");
+                if !known.is_due(now) {
+                    return;
+                }
+                known.next(now)
+            }
+        };
+        if keys.kid() != known.kid() {
+            tracing::info!(kid = keys.kid(), "prompts are hashed under another key");
+        }
+        *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys);
+    }
+
+    /// Follows the file for ever.
+    pub async fn follow(self: Arc<Self>) {
+        loop {
+            tokio::time::sleep(FOLLOW_EVERY).await;
+            // One small local file; not worth a thread.
+            self.refresh();
+        }
+    }
+
+    /// When the key in force was made, Unix seconds.
+    pub fn since(&self) -> u64 {
+        self.keys().since()
     }
 
     /// `hmac-sha256:{kid}:{mac}` over the NFKC, trimmed, lower-cased prompt.
-    pub fn hash(&self, prompt: &str) -> String {
+    pub fn hash(&self, prompt: &str) -> PromptHash {
         let now = self.clock.seconds();
-        let mut current = self
-            .current
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        if now.saturating_sub(current.since) >= KEY_LIFE {
-            *current = fresh(now);
+        if self.keys().is_due(now) {
+            self.refresh();
         }
-        let folded: String = prompt.nfkc().collect::<String>().trim().to_lowercase();
-        // HMAC takes keys of any length.
-        let Ok(mut mac) = <Hmac<Sha256> as KeyInit>::new_from_slice(current.key.as_slice()) else {
-            return String::new();
-        };
-        mac.update(folded.as_bytes());
-        let hex: String = mac
-            .finalize()
-            .into_bytes()
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
-        format!("hmac-sha256:{}:{hex}", current.kid)
+        let keys = self.keys();
+        PromptHash {
+            now: keys.hash(prompt),
+            before: keys.hash_before(prompt, now),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::prompt_keys::{OVERLAP, WEEK};
     use super::*;
 
     #[test]
-    fn equal_prompts_have_one_hash_for_a_week() {
+    fn equal_prompts_have_one_hash_for_a_week_and_a_bridge_to_the_next() {
+        let folder = tempfile::tempdir().unwrap();
         let clock = Clock::manual(1_000);
-        let hasher = PromptHasher::new(clock.clone());
-        let first = hasher.hash("A red  apple");
-        assert_eq!(first, hasher.hash("  a RED  apple "));
+        let open = || PromptHasher::open(folder.path().join("keys"), clock.clone()).unwrap();
+        let hasher = open();
+        let first = hasher.hash("A red  apple").now;
+        assert_eq!(first, hasher.hash("  a RED  apple ").now);
         assert_eq!(hasher.hash("ﬁsh"), hasher.hash("fish"));
-        assert_ne!(first, hasher.hash("a red apple"));
-        clock.advance(KEY_LIFE);
-        assert_ne!(first, hasher.hash("A red  apple"));
+        assert_ne!(first, hasher.hash("a red apple").now);
+        assert_eq!(
+            open().hash("A red  apple").now,
+            first,
+            "after a restart too"
+        );
         assert!(first.starts_with("hmac-sha256:p-") && !first.contains("apple"));
+        clock.advance(WEEK);
+        let next = hasher.hash("A red  apple");
+        assert_ne!(next.now, first);
+        assert_eq!(next.before, Some(first));
+        clock.advance(OVERLAP);
+        assert_eq!(hasher.hash("A red  apple").before, None);
+    }
+
+    #[test]
+    fn a_file_that_is_gone_keeps_no_key_in_force_past_its_week() {
+        let folder = tempfile::tempdir().unwrap();
+        let clock = Clock::manual(1_000);
+        let hasher = PromptHasher::open(folder.path().join("sub-keys"), clock.clone()).unwrap();
+        let first = hasher.hash("x").now;
+        std::fs::write(folder.path().join("sub-keys"), "broken").unwrap();
+        hasher.refresh();
+        assert_eq!(hasher.hash("x").now, first);
+        clock.advance(WEEK);
+        assert_ne!(hasher.hash("x").now, first);
     }
 }

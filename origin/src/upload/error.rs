@@ -72,6 +72,26 @@ pub enum UploadError {
 }
 
 impl UploadError {
+    /// Every code there is.
+    pub const CODES: [&str; 16] = [
+        "body_too_large",
+        "body_too_slow",
+        "body_incomplete",
+        "edge_only",
+        "empty_upload",
+        "malformed_multipart",
+        "svg_refused",
+        "unsupported_image_type",
+        "malformed_image_header",
+        "too_many_pixels",
+        "extreme_aspect_ratio",
+        "damaged_image",
+        "image_needs_too_much_memory",
+        "image_takes_too_long",
+        "uploads_busy",
+        "internal_error",
+    ];
+
     /// The stable code.
     pub fn code(&self) -> &'static str {
         match self {

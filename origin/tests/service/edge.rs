@@ -1,13 +1,14 @@
 //! Told to trust only its edge, the origin answers nobody else.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::json;
 use shared::edge_auth::{self, HEADERS, Message};
 use shared::keyring::Keyring;
 
 use crate::http::{Answer, Request};
-use crate::program::{ALL_SCOPES, Service, quick};
+use crate::program::{ALL_SCOPES, Home, Service, quick};
 
 const RING: &str = "e1:QkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkI=";
 const FOREIGN: &str = "e1:Q0NDQ0NDQ0NDQ0NDQ0NDQ0NDQ0NDQ0NDQ0NDQ0NDQ0M=";
@@ -322,4 +323,97 @@ fn without_an_edge_nobody_reports_counts() {
         .post(shared::report::PATH)
         .body("text/plain", b"link ok k1 5\n");
     assert_eq!(request.send().status, 404);
+}
+
+#[test]
+fn an_edge_key_is_rotated_under_traffic_and_no_request_is_refused() {
+    let mut home = Home::new(&[("SIGNET_EDGE__REQUIRE", "true")]);
+    let file = home.path("edge-keys");
+    std::fs::write(&file, RING).unwrap();
+    home.set("SIGNET_EDGE__KEYS_FILE", file.to_str().unwrap());
+    let service = home.serve();
+    // What the edge was given last, as its command leaves it.
+    let given = service.home().path("given");
+    let edge = || std::fs::read_to_string(&given).unwrap_or_else(|_| RING.into());
+    let status = |ring: &str| {
+        let request = Forwarded {
+            ring,
+            ..Forwarded::new("GET", "/.well-known/jwks.json", None)
+        };
+        request.send(&service).status
+    };
+    let rotate = ["keys", "rotate", "--edge-keys", "--wait", "0"];
+    let run = |more: &[&str]| service.home().run(&[&rotate[..], more].concat());
+    let (stop, passed) = (AtomicBool::new(false), AtomicU32::new(0));
+    std::thread::scope(|scope| {
+        let traffic = scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                // The file is replaced by the shell as it stands, not by rename: skip the instant it is empty.
+                let ring = edge();
+                if !ring.is_empty() {
+                    assert_eq!(status(&ring), 200);
+                    passed.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        });
+        let command = "cat >given.new && mv given.new given";
+        let told = run(&["--kid", "e2", "--edge", command]);
+        stop.store(true, Ordering::Relaxed);
+        assert!(
+            told.status.success(),
+            "{}",
+            String::from_utf8_lossy(&told.stderr)
+        );
+        traffic.join().unwrap();
+    });
+    assert!(passed.into_inner() > 50);
+    let kids = |text: &str| -> Vec<String> {
+        let pairs = text.trim().split(',');
+        pairs
+            .map(|pair| pair.split(':').next().unwrap().to_owned())
+            .collect()
+    };
+    assert_eq!(
+        kids(&edge()),
+        ["e2", "e1"],
+        "the edge signs with the new key"
+    );
+    assert_eq!(kids(&std::fs::read_to_string(&file).unwrap()), ["e2", "e1"]);
+    assert_eq!(status(RING), 200, "an old request is still under way");
+    let early = run(&["--retire", "e1"]);
+    assert!(String::from_utf8_lossy(&early.stderr).contains("may live until"));
+    assert!(
+        !run(&[
+            "--retire",
+            "e1",
+            "--now",
+            "--edge",
+            "cat >/dev/null; exit 1"
+        ])
+        .status
+        .success()
+    );
+    assert_eq!(
+        kids(&std::fs::read_to_string(&file).unwrap()),
+        ["e2", "e1"],
+        "the edge still has it"
+    );
+    let retired = run(&[
+        "--retire",
+        "e1",
+        "--now",
+        "--edge",
+        "cat >given.new && mv given.new given",
+    ]);
+    assert!(retired.status.success());
+    std::thread::sleep(Duration::from_millis(2500));
+    assert_eq!(status(RING), 403);
+    assert_eq!(status(&edge()), 200);
+    let log = service.log();
+    for pair in edge().split(',') {
+        assert!(
+            !log.contains(pair.split(':').nth(1).unwrap()),
+            "a key is in the log"
+        );
+    }
 }

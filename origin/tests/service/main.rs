@@ -11,6 +11,7 @@ mod http;
 mod program;
 
 mod bad_input;
+mod canary;
 mod cleaning;
 mod configuration;
 mod crash;
@@ -28,4 +29,5 @@ mod provenance;
 mod references;
 mod rotation;
 mod routes;
+mod traces;
 mod uploads;

@@ -1,5 +1,9 @@
 //! What operators see: metrics from the start, one line a picture, and nothing secret in either.
 
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::process::{Command, Stdio};
+
 use serde_json::{Value, json};
 
 use crate::http::Request;
@@ -36,8 +40,20 @@ fn metrics_are_there_from_the_start_and_count_what_happens() {
         "signet_user_generations",
         "signet_links_total",
         "signet_uploads_total",
+        "signet_key_age_seconds",
+        "signet_trace_spans_dropped_total",
     ] {
         assert!(before.contains(&format!("# TYPE {name} ")), "{name}");
+    }
+    for series in [
+        "signet_uploads_total{verdict=\"accepted\"}",
+        "signet_uploads_total{verdict=\"damaged_image\"}",
+        "signet_rate_limited_total{policy=\"penalty-box\"}",
+        "signet_links_total{kid=\"unknown\",verdict=\"bad_signature\"}",
+        "signet_session_ips_count",
+        "signet_user_generations_count",
+    ] {
+        assert_eq!(value(&before, series), 0.0, "{series}");
     }
     assert_eq!(
         value(&before, "signet_generations_total{outcome=\"done\"}"),
@@ -185,4 +201,75 @@ fn operators_routes_answer_on_their_own_listener_only() {
             .problem(),
         (404, "not_found".into())
     );
+}
+
+#[test]
+fn promtool_finds_no_fault_in_the_metrics() {
+    let service = Service::start(&[]);
+    let token = service.token(ALL_SCOPES);
+    for metrics in [service.metrics(), {
+        service.picture(&token);
+        service.get("/api/images").send();
+        service.metrics()
+    }] {
+        let mut promtool = Command::new("promtool")
+            .args(["check", "metrics"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("promtool comes with the Debian package prometheus");
+        let mut input = promtool.stdin.take().unwrap();
+        input.write_all(metrics.as_bytes()).unwrap();
+        drop(input);
+        let said = promtool.wait_with_output().unwrap();
+        let told = String::from_utf8_lossy(&said.stderr) + String::from_utf8_lossy(&said.stdout);
+        assert!(said.status.success() && told.trim().is_empty(), "{told}");
+    }
+}
+
+#[test]
+fn no_client_makes_a_new_series() {
+    let service = Service::start(&[]);
+    let series = || {
+        let metrics = service.metrics();
+        let lines = metrics.lines().filter(|line| !line.starts_with('#'));
+        lines
+            .map(|line| line.rsplit_once(' ').unwrap().0.to_owned())
+            .collect::<BTreeSet<_>>()
+    };
+    let strange = |round: u32| {
+        for n in 0..20u32 {
+            let name = format!("r{round}n{n}");
+            for request in [
+                service.get(&format!("/{name}")),
+                service.get(&format!("/api/images/{name}")),
+                service.get(&format!("/studio/{name}/{name}")),
+                Request::new(service.public, &name.to_uppercase(), "/api/generate"),
+                service.get("/").host(Some(&format!("{name}.example"))),
+                service.get("/api/images").token(&name),
+                Request::new(service.operator, "GET", &format!("/{name}")),
+                Request::new(
+                    service.operator,
+                    "POST",
+                    &format!("/admin/users/{name}/{name}"),
+                ),
+                service.link(&format!(
+                    "http://localhost:{}/generated/u/{name}.png?exp=1&kid={name}&sig={name}",
+                    service.images.unwrap().port()
+                )),
+            ] {
+                let _ = request.try_send();
+            }
+        }
+    };
+    // The scrape is an answer itself.
+    service.metrics();
+    strange(0);
+    let before = series();
+    strange(1);
+    assert_eq!(series(), before);
+    for series in before {
+        assert!(!series.contains("r0n"), "{series}");
+    }
 }

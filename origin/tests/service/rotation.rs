@@ -96,3 +96,41 @@ fn a_keyring_from_the_environment_is_not_rotated() {
     let told = fails(&service, &["keys", "rotate"]);
     assert!(told.contains("images.keys_file"), "{told}");
 }
+
+#[test]
+fn prompt_hash_keys_outlive_a_restart_and_are_changed_early_only_when_one_leaked() {
+    let service = Service::start(&[]);
+    let token = service.token(ALL_SCOPES);
+    let hashes = |log: &str| -> Vec<String> {
+        let lines = log.lines().map(|line| serde_json::from_str(line).unwrap());
+        let made = lines.filter(|line: &serde_json::Value| line["event"] == "image_generated");
+        made.map(|line| line["prompt_hash"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    service.picture(&token);
+    let service = service.kill().serve();
+    let token = service.token(ALL_SCOPES);
+    service.picture(&token);
+    let told = fails(&service, &["keys", "rotate", "--prompts"]);
+    assert!(told.contains("is 0 days old"), "{told}");
+    let rotate = ["keys", "rotate", "--prompts", "--at-once"];
+    let kid = service.home().succeed(&rotate).trim().to_owned();
+    std::thread::sleep(Duration::from_millis(3500));
+    service.picture(&token);
+    let [first, second, third] = &hashes(&service.log())[..] else {
+        panic!("not three pictures");
+    };
+    assert_eq!(first, second, "a restart keeps the key");
+    assert!(
+        third.starts_with(&format!("hmac-sha256:{kid}:")),
+        "{third} under {kid}"
+    );
+    let metrics = service.metrics();
+    let age = |kind: &str| {
+        let series = format!("signet_key_age_seconds{{kind=\"{kind}\"}} ");
+        let line = metrics.lines().find_map(|line| line.strip_prefix(&series));
+        line.unwrap().parse::<f64>().unwrap()
+    };
+    assert!(age("prompt") < 60.0 && age("link") < 600.0 && age("token") < 600.0);
+    assert_eq!(age("edge"), 0.0, "there is no edge");
+}

@@ -12,6 +12,9 @@ pub async fn metrics(app: web::Data<App>) -> HttpResponse {
     if let Ok(bytes) = app.state.stored_bytes().await {
         app.metrics.storage.set(bytes as f64);
     }
+    if let Err(error) = crate::telemetry::ages::measure(&app).await {
+        tracing::warn!(%error, "the keys' age is not known");
+    }
     HttpResponse::Ok()
         .content_type("text/plain; version=0.0.4; charset=utf-8")
         .body(app.metrics.render())

@@ -1,4 +1,4 @@
-//! The headers that fence the studio's page in: one function, so that there is one policy.
+//! The headers that fence our pages in: one function, so that there is one policy.
 
 use actix_web::http::header::{
     CONTENT_SECURITY_POLICY, HeaderName, HeaderValue, InvalidHeaderValue, REFERRER_POLICY,
@@ -42,19 +42,19 @@ const PERMISSIONS: &str = "accelerometer=(), camera=(), clipboard-read=(), displ
      midi=(), payment=(), publickey-credentials-get=(), screen-wake-lock=(), serial=(), usb=(), web-share=(), \
      xr-spatial-tracking=(), clipboard-write=(self)";
 
-/// Headers of the page and all its files. Pictures come from `images` alone and scripts from the page's own origin
-/// alone; nobody frames it, no script may build HTML from text.
+/// Headers of a page and all its files. Pictures come from its own origin and from `images` alone, scripts from its own
+/// origin alone; nobody frames it, no script may build HTML from text, and no other origin is let in.
 ///
 /// # Errors
 /// Never for an [`ImagesOrigin`]; the type of a header's value just cannot know.
 pub fn security_headers(
-    images: &ImagesOrigin,
+    images: Option<&ImagesOrigin>,
 ) -> Result<Vec<(HeaderName, HeaderValue)>, InvalidHeaderValue> {
+    let images = images.map_or(String::new(), |images| format!(" {}", images.as_str()));
     let policy = format!(
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' {}; connect-src 'self'; \
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'{images}; connect-src 'self'; \
          form-action 'self'; frame-ancestors 'none'; base-uri 'none'; require-trusted-types-for 'script'; \
-         trusted-types 'none'",
-        images.as_str()
+         trusted-types 'none'"
     );
     let fixed = |name: &'static str, value: &'static str| {
         (
@@ -87,7 +87,7 @@ mod tests {
 
     fn header(name: &str) -> String {
         let images = ImagesOrigin::parse("https://img.example.com").unwrap();
-        let headers = security_headers(&images).unwrap();
+        let headers = security_headers(Some(&images)).unwrap();
         let (_, value) = headers.iter().find(|(known, _)| known == name).unwrap();
         value.to_str().unwrap().into()
     }
@@ -121,6 +121,23 @@ mod tests {
         }
         for hole in ["unsafe-inline", "unsafe-eval", "*", "data:", "blob:"] {
             assert!(!header("content-security-policy").contains(hole), "{hole}");
+        }
+    }
+
+    #[test]
+    fn a_page_without_pictures_shows_none_from_elsewhere() {
+        let headers = security_headers(None).unwrap();
+        let policy = headers.first().unwrap().1.to_str().unwrap();
+        assert!(policy.contains("; img-src 'self'; connect-src 'self';"));
+    }
+
+    #[test]
+    fn no_other_origin_is_let_in() {
+        let images = ImagesOrigin::parse("https://img.example.com").unwrap();
+        for headers in [security_headers(None), security_headers(Some(&images))] {
+            for (name, _) in headers.unwrap() {
+                assert!(!name.as_str().starts_with("access-control-"), "{name}");
+            }
         }
     }
 
@@ -173,7 +190,7 @@ mod tests {
         #[test]
         fn whatever_parses_adds_no_directive_and_is_a_header(url in "https?://[ -~]{0,24}") {
             if let Ok(images) = ImagesOrigin::parse(&url) {
-                let headers = security_headers(&images).unwrap();
+                let headers = security_headers(Some(&images)).unwrap();
                 let policy = headers.first().unwrap().1.to_str().unwrap();
                 prop_assert_eq!(policy.split(';').count(), 10);
             }
