@@ -36,6 +36,11 @@ fn object_keys() -> std::io::Result<()> {
 }
 
 #[test]
+fn traceparents() -> std::io::Result<()> {
+    briefly(env!("CARGO_BIN_EXE_traceparent"))
+}
+
+#[test]
 fn uploads() -> std::io::Result<()> {
     briefly(env!("CARGO_BIN_EXE_upload"))
 }

@@ -9,6 +9,7 @@ use crate::config::Settings;
 use crate::quota::{PlanSettings, plans::DEFAULT_PLAN};
 use crate::startup::StartError;
 use crate::state::State;
+use crate::state::audit::{AuditRow, Change};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum ClientCommand {
@@ -139,6 +140,7 @@ pub(super) async fn user(
     command: UserCommand,
     state: State,
     settings: &Settings,
+    clock: &Clock,
 ) -> Result<(), StartError> {
     let (UserCommand::Suspend { id }
     | UserCommand::Resume { id }
@@ -150,8 +152,8 @@ pub(super) async fn user(
         return Err(format!("{id:?} is no user id").into());
     }
     match &command {
-        UserCommand::Suspend { id } => state.suspend_user(id, true).await?,
-        UserCommand::Resume { id } => state.suspend_user(id, false).await?,
+        UserCommand::Suspend { id } => act(&state, id, "suspend", Change::Suspend, clock).await?,
+        UserCommand::Resume { id } => act(&state, id, "resume", Change::Resume, clock).await?,
         // Needs the store, so the caller does it.
         UserCommand::Erase { .. } => {}
         UserCommand::Plan { id, plan } => {
@@ -177,11 +179,31 @@ pub(super) async fn user(
             );
         }
         UserCommand::RevokeLinks { id } => {
-            let epoch = state.revoke_links(id).await?;
+            act(&state, id, "revoke-links", Change::RevokeLinks, clock).await?;
+            let epoch = state.user(id).await?.link_epoch;
             println!("links signed before now are refused (epoch {epoch})");
         }
     }
     Ok(())
+}
+
+/// Carries an act out, written down as those of the operator's page are.
+async fn act(
+    state: &State,
+    user: &str,
+    action: &'static str,
+    change: Change,
+    clock: &Clock,
+) -> Result<(), StartError> {
+    let row = AuditRow {
+        at: clock.seconds(),
+        actor: "command".into(),
+        address: String::new(),
+        action: action.into(),
+        subject: user.into(),
+        request_id: String::new(),
+    };
+    Ok(state.act(row, change).await?)
 }
 
 /// A user's overrides after these changes.

@@ -166,7 +166,7 @@ fn run(command: Command, settings: Settings) -> Result<ExitCode, StartError> {
         Command::User(command) => {
             let state = open_state(&settings)?;
             block_on(async {
-                clients::user(command, state.clone(), &settings).await?;
+                clients::user(command, state.clone(), &settings, &clock).await?;
                 tell_edge(&settings, &state, &clock).await;
                 Ok(())
             })?

@@ -11,9 +11,27 @@ let timer, paused = false, looking = false;
 
 const sum = (values) => values.reduce((all, value) => all + value, 0);
 
-/** Ticks over a chart of `length` points that ends now, `seconds` each. */
-const ticks = (length, seconds, words) =>
-  words.map(([ago, word]) => [length - 1 - ago / seconds, word, ago === 0 ? "end" : ago / seconds >= length - 1 ? "start" : "middle"]);
+/** Without the points before anything was known, but never fewer than `least`: a young service fills its charts too. */
+function young(series, least) {
+  const length = series[0].values.length;
+  const first = Math.min(...series.map(({ values }) => values.findIndex((value) => value)).map((at) => (at < 0 ? length : at)));
+  const from = Math.max(0, Math.min(first - 1, length - least));
+  return series.map((one) => ({ ...one, values: one.values.slice(from) }));
+}
+
+/** Names under a chart that ends now: its begin, two thirds, one third, now. `seconds` a point. */
+function ticks(length, seconds) {
+  const name = (s) => (s < 90 ? `${Math.round(s)} s` : s < 5400 ? `${Math.round(s / 60)} min` : `${Math.round(s / 3600)} h`);
+  return [0, 1 / 3, 2 / 3].map((part) => [part * (length - 1), `${name((1 - part) * (length - 1) * seconds)}${part ? "" : " ago"}`, part ? "middle" : "start"])
+    .concat([[length - 1, "now", "end"]]);
+}
+
+/** A chart over time that ends now. */
+function timed(box, series, least, seconds, now, rest) {
+  const shown = young(series, least);
+  const { length } = shown[0].values;
+  draw(box, { series: shown, time: (n) => clock(now - (length - 1 - n) * seconds), ticks: ticks(length, seconds), ...rest });
+}
 
 function tiles(data) {
   const { slots, slot_seconds: width, latency_ms: latency, day } = data.seen;
@@ -42,30 +60,19 @@ function tiles(data) {
 
 function charts(data) {
   const { now, slots, slot_seconds: width, day, latency_ms: latency } = data.seen;
-  const length = slots.ok.length;
-  const answers = [
-    { name: "answered", kind: "ok" },
-    { name: "refused", kind: "refused" },
-    { name: "limited", kind: "limited" },
-    { name: "failed", kind: "failed" },
-  ].map((one) => ({ ...one, values: slots[one.kind].map((count) => count / width) }));
-  draw($("chart-answers"), {
-    series: answers, stacked: true, format: rate, label: "Answers a second", empty: "No request came in the last 15 minutes.",
-    time: (n) => clock(now - (length - 1 - n) * width),
-    ticks: ticks(length, width, [[890, "15 min ago"], [600, "10"], [300, "5"], [0, "now"]]),
-  });
+  const answers = [["answered", "ok"], ["refused", "refused"], ["limited", "limited"], ["failed", "failed"]].map(([name, kind]) => ({
+    // The newest slot is still being filled.
+    name, kind, values: slots[kind].slice(0, -1).map((count) => count / width),
+  }));
+  timed($("chart-answers"), answers, 36, width, now, { stacked: true, format: rate, label: "Answers a second", empty: "No request came in the last 15 minutes." });
   legend($("legend-answers"), answers);
   const took = ["p50", "p95", "p99"].map((name, at) => ({ name, kind: name, values: latency.by_minute.map((one) => (one ? one[at] : null)) }));
-  draw($("chart-latency"), {
-    series: took, format: millis, label: "Time to a picture", empty: "No picture was made in the last 15 minutes.", least: 100,
-    time: (n) => clock(now - (took[0].values.length - 1 - n) * 60),
-    ticks: ticks(15, 60, [[840, "15 min ago"], [600, "10"], [300, "5"], [0, "now"]]),
-  });
+  timed($("chart-latency"), took, 3, 60, now, { format: millis, label: "Time to a picture", empty: "No picture was made in the last 15 minutes.", least: 100 });
   legend($("legend-latency"), took);
-  const span = day.seconds, points = day.queued.length;
-  const axis = { time: (n) => clock(now - (points - 1 - n) * span), ticks: ticks(points, span, [[(points - 1) * span, "24 h ago"], [57_600, "16"], [28_800, "8"], [0, "now"]]) };
-  draw($("chart-queue"), { ...axis, series: [{ name: "waiting", kind: "limited", values: day.queued }], format: count, label: "Jobs waiting", empty: "No job had to wait in the last 24 hours.", least: 3 });
-  draw($("chart-stored"), { ...axis, series: [{ name: "stored", kind: "ok", values: day.stored }], format: bytes, label: "Stored bytes", empty: "Nothing is stored.", least: 1000 });
+  const queue = [{ name: "waiting", kind: "limited", values: day.queued }];
+  timed($("chart-queue"), queue, 12, day.seconds, now, { format: count, label: "Jobs waiting", empty: "No job had to wait in the last 24 hours.", least: 3 });
+  const stored = [{ name: "stored", kind: "ok", values: day.stored }];
+  timed($("chart-stored"), stored, 12, day.seconds, now, { format: bytes, label: "Stored bytes", empty: "Nothing is stored.", least: 1000 });
 }
 
 function render(data) {

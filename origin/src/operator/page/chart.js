@@ -2,7 +2,7 @@
 // Drawn anew when the data or the width changes; colours are classes, so dark and light are the style sheet's.
 
 const NS = "http://www.w3.org/2000/svg";
-const PAD = { left: 46, right: 6, top: 8, bottom: 20 };
+const PAD = { left: 52, right: 6, top: 8, bottom: 20 };
 
 function svg(tag, attributes = {}, ...children) {
   const element = document.createElementNS(NS, tag);

@@ -10,12 +10,12 @@ export function bytes(n) {
   const units = ["B", "kB", "MB", "GB", "TB"];
   let at = 0;
   for (; n >= 1000 && at < units.length - 1; at++) n /= 1000;
-  return `${at === 0 || n >= 100 ? Math.round(n) : n.toFixed(1)} ${units[at]}`;
+  return `${at === 0 || n >= 10 ? Math.round(n) : n.toFixed(1)} ${units[at]}`;
 }
 
 export function millis(n) {
   if (n < 1000) return `${Math.round(n)} ms`;
-  return n < 100_000 ? `${(n / 1000).toFixed(n < 10_000 ? 2 : 1)} s` : `${Math.round(n / 60_000)} min`;
+  return n < 100_000 ? `${(n / 1000).toFixed(1)} s` : `${Math.round(n / 60_000)} min`;
 }
 
 /** `now` and `then` in seconds. */
