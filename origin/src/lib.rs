@@ -10,6 +10,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod deliver;
+pub mod doctor;
 pub mod edge_trust;
 pub mod error;
 pub mod generate;

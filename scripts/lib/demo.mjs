@@ -56,6 +56,8 @@ function signalGroup(child, signal) {
 }
 
 const envFile = path.join(RUN, "env");
+// For `signet doctor`: where the store and the logs are, beside what every client may know.
+const doctorFile = path.join(RUN, "doctor.env");
 let envWritten = null;
 let stateDir = null;
 
@@ -66,6 +68,7 @@ async function stop(code) {
     // Another demo in the same checkout may have put its own file there.
     if (envWritten && fs.existsSync(envFile) && fs.readFileSync(envFile, "utf8") === envWritten) {
       fs.rmSync(envFile, { force: true });
+      fs.rmSync(doctorFile, { force: true });
     }
     const left = [...children.values()];
     for (const child of left) signalGroup(child, "SIGTERM");
@@ -183,9 +186,11 @@ async function main() {
     ADMIN_CLIENT_ID: admin.client_id, ADMIN_CLIENT_SECRET: admin.client_secret, LINK_KEYS: linkKeys,
   };
   envWritten = Object.entries(assignments).map(([name, value]) => `${name}='${value}'\n`).join("");
-  const partial = path.join(RUN, `env.${process.pid}`);
-  fs.writeFileSync(partial, envWritten, { mode: 0o600 });
-  fs.renameSync(partial, envFile);
+  const storage = Object.entries(originEnv).filter(([name]) => name.startsWith("SIGNET_STORAGE__"));
+  const beside = [...storage, ["SERVICE_LOG", path.join(RUN, "origin.log")], ["SOURCE_TREE", ROOT]];
+  const shell = (value) => `'${value.replaceAll("'", "'\\''")}'`;
+  writeWhole(doctorFile, beside.map(([name, value]) => `${name}=${shell(value)}\n`).join(""));
+  writeWhole(envFile, envWritten);
 
   if (once !== null) {
     process.stdout.write(`${JSON.stringify({ ...result, seconds: Number(seconds()) })}\n`);
@@ -197,7 +202,14 @@ async function main() {
   say(`studio: ${edgeUrl}/   (Ctrl-C stops everything; .run/env has the client and the keys)`);
 }
 
-/** The origin's configuration, as variables; secrets never stand in a file or on a command line. */
+/** Puts a file of mode 600 in place, complete. */
+function writeWhole(file, text) {
+  const partial = `${file}.${process.pid}`;
+  fs.writeFileSync(partial, text, { mode: 0o600 });
+  fs.renameSync(partial, file);
+}
+
+/** The origin's configuration, as variables; secrets never stand on a command line. */
 function originSettings({ edgeUrl, imagesUrl, edge, origin, operator, linkKeys, edgeKeys, s3 }) {
   return {
     SIGNET_SERVER__BIND: `127.0.0.1:${origin.port}`,

@@ -21,4 +21,4 @@ pub mod tokens;
 pub use caller::{Authorized, Caller, Recognised};
 pub(crate) use oauth::known_client;
 pub use scope::{Scope, Scopes};
-pub use settings::AuthSettings;
+pub use settings::{AuthSettings, TOKEN_MINUTES};

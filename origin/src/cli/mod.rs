@@ -2,6 +2,7 @@
 
 mod clients;
 mod configuration;
+mod doctor;
 mod lifecycle;
 mod links;
 mod rotate;
@@ -70,6 +71,8 @@ enum Command {
     Lifecycle(lifecycle::LifecycleCommand),
     /// Removes what has expired and settles what a crash left behind.
     Sweep(sweep::SweepArguments),
+    /// Tries the hardening checklist on a live deployment.
+    Doctor(doctor::DoctorArguments),
     /// Checks or shows the configuration.
     #[command(subcommand)]
     Config(configuration::ConfigCommand),
@@ -94,7 +97,14 @@ pub fn main() -> ExitCode {
         }
     };
     settings.telemetry.start();
-    match run(cli.command, settings) {
+    if let Command::Doctor(arguments) = cli.command {
+        return finish(examine(arguments, cli.config.is_some(), settings));
+    }
+    finish(run(cli.command, settings))
+}
+
+fn finish(outcome: Result<ExitCode, StartError>) -> ExitCode {
+    match outcome {
         Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error}");
@@ -103,13 +113,32 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// The doctor believes the configuration only where somebody wrote one.
+fn examine(
+    arguments: doctor::DoctorArguments,
+    has_file: bool,
+    settings: Settings,
+) -> Result<ExitCode, StartError> {
+    let variables: std::collections::HashMap<_, _> = variables().collect();
+    let written = has_file || Path::new("signet.toml").exists() || config::names_any(&variables);
+    let settings = written.then_some(settings);
+    let work = doctor::doctor(arguments, settings, variables, Clock::System);
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?
+        .block_on(work)
+}
+
 fn load(file: Option<&Path>) -> Result<Settings, config::ConfigError> {
     let usual = Path::new("signet.toml");
     let file = file.or_else(|| usual.exists().then_some(usual));
-    // Variables that are not UTF-8 are not ours.
-    let variables = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    config::load(file, variables)
+    config::load(file, variables())
+}
+
+/// The environment. Variables that are not UTF-8 are not ours.
+fn variables() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
 }
 
 fn run(command: Command, settings: Settings) -> Result<ExitCode, StartError> {
@@ -171,7 +200,8 @@ fn run(command: Command, settings: Settings) -> Result<ExitCode, StartError> {
                 Ok(())
             })?
         }
-        Command::Config(_) => println!("the configuration is good"),
+        // `main` has taken the doctor's way already.
+        Command::Config(_) | Command::Doctor(_) => println!("the configuration is good"),
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -133,6 +133,11 @@ pub fn load(
     Ok(settings)
 }
 
+/// Whether any of the variables is a setting.
+pub fn names_any(variables: &std::collections::HashMap<String, String>) -> bool {
+    variables.keys().any(|name| is_ours(name))
+}
+
 /// `SIGNET_SECTION__KEY`; other variables that begin with `SIGNET_` are the scripts'.
 fn is_ours(name: &str) -> bool {
     name.strip_prefix("SIGNET_")

@@ -8,7 +8,7 @@ mod server;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use keys::{key_file_time, keyring};
-pub use load::{ConfigError, load};
+pub use load::{ConfigError, load, names_any};
 pub use server::{ImagesSettings, ServerSettings};
 pub(crate) use server::{host_of, is_loopback_host};
 

@@ -7,7 +7,9 @@
     clippy::indexing_slicing
 )]
 
+mod front;
 mod http;
+mod neighbours;
 mod program;
 
 mod bad_input;
@@ -15,6 +17,7 @@ mod canary;
 mod cleaning;
 mod configuration;
 mod crash;
+mod doctor;
 mod edge;
 mod failing_parts;
 mod isolation;
