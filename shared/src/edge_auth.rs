@@ -303,7 +303,7 @@ mod tests {
             r#"("date" "@authority" "content-type");created=1618884473;keyid="test-shared-secret""#,
         );
         let ring = Keyring::parse(
-            "test-shared-secret:uzvJfB4u3N0Jy4T7NZ75MDVcr8zSTInedJtkgcu46YW4XByzNJjxBdtjUkdJPBtbmHhIDi6pcl8jsasjlTMtDQ==",
+            "test-shared-secret:uzvJfB4u3N0Jy4T7NZ75MDVcr8zSTInedJtkgcu46YW4XByzNJjxBdtjUkdJPBtbmHhIDi6pcl8jsasjlTMtDQ==", // pragma: allowlist secret (RFC 9421)
         )
         .unwrap();
         assert_eq!(
