@@ -9,7 +9,10 @@
 //! | 5 | penalty box | arrivals at generation routes, refused ones included |
 //! | 6 | counting | answers by route template and status |
 
+use std::borrow::Cow;
+use std::cell::RefCell;
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
@@ -19,14 +22,15 @@ use actix_web::http::header::{HeaderName, HeaderValue};
 use actix_web::middleware::Next;
 use actix_web::{Error, HttpMessage, ResponseError, web};
 use futures_util::FutureExt;
+use prometheus::IntCounter;
 use shared::problem;
 
 use crate::auth::Recognised;
 use crate::edge_trust::{self, ClientAddress};
 use crate::error::{ApiError, Told};
 use crate::startup::App;
-use crate::telemetry::RequestId;
 use crate::telemetry::trace::Begun;
+use crate::telemetry::{Metrics, RequestId};
 use crate::watch::Refused;
 
 /// Routes whose arrivals the penalty box counts.
@@ -169,32 +173,70 @@ const KNOWN_METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE
 /// Counts an answer: in the metrics by route template and status, in the operators' watch by who and why.
 fn count(app: &App, response: &ServiceResponse, id: &str) {
     let request = response.request();
-    let route = request.match_pattern().unwrap_or_else(|| "other".into());
     let status = response.status();
-    app.metrics
-        .requests
-        .with_label_values(&[route.as_str(), status.as_str()])
-        .inc();
+    let route = match request.app_data::<Route>() {
+        Some(route) => {
+            route.count(&app.metrics, status);
+            Cow::Borrowed(route.template)
+        }
+        // Matched once more, which costs more than all the rest here.
+        None => {
+            let pattern = request.match_pattern().unwrap_or_else(|| "other".into());
+            let labels = [pattern.as_str(), status.as_str()];
+            app.metrics.requests.with_label_values(&labels).inc();
+            Cow::Owned(pattern)
+        }
+    };
+    let peer = || request.peer_addr().map(|peer| peer.ip().to_canonical());
+    let extensions = request.extensions();
+    let address = extensions.get::<ClientAddress>().map(|address| address.0);
+    let recognised = extensions.get::<Recognised>();
     if status.as_u16() < 400 {
-        return app.watch.answered();
+        return app.watch.answered(recognised, address);
     }
     let told = response.response().extensions().get::<Told>().copied();
     let policy = told.and_then(|told| told.policy);
     if let Some(policy) = policy {
         app.metrics.limited.with_label_values(&[policy]).inc();
     }
-    let peer = || request.peer_addr().map(|peer| peer.ip().to_canonical());
-    let address = request.extensions().get::<ClientAddress>().copied();
-    let user = request.extensions().get::<Recognised>().cloned();
-    app.watch.refused(Refused {
+    let refused = Refused {
         route,
         status: status.as_u16(),
         code: told.map_or_else(|| word(status), |told| told.code),
         policy,
-        address: address.map(|address| address.0).or_else(peer),
-        user: user.map(|user| user.0),
+        address: address.or_else(peer),
+        user: recognised.map(|known| Arc::clone(&known.user)),
         request_id: id.to_owned(),
-    });
+    };
+    app.watch.refused(refused, recognised);
+}
+
+/// A route as its answers are counted: its template, and the counters of the statuses that it answered so far.
+#[derive(Debug)]
+pub struct Route {
+    template: &'static str,
+    counters: RefCell<Vec<(StatusCode, IntCounter)>>,
+}
+
+impl Route {
+    /// The route of this template.
+    pub fn new(template: &'static str) -> Self {
+        Self {
+            template,
+            counters: RefCell::default(),
+        }
+    }
+
+    fn count(&self, metrics: &Metrics, status: StatusCode) {
+        let mut counters = self.counters.borrow_mut();
+        if let Some((_, counter)) = counters.iter().find(|(known, _)| *known == status) {
+            return counter.inc();
+        }
+        let labels = [self.template, status.as_str()];
+        let counter = metrics.requests.with_label_values(&labels);
+        counter.inc();
+        counters.push((status, counter));
+    }
 }
 
 /// For answers that are no problem of ours: RFC 6749's, and what the framework answers by itself.

@@ -7,6 +7,7 @@ use shared::{problem, report};
 
 use crate::auth::{metadata, revocation, signin, token_endpoint};
 use crate::error::answer;
+use crate::middleware::Route;
 use crate::{catalogue, deliver, edge_trust, generate, images, jobs, operator, studio, upload};
 
 /// Largest JSON body in bytes: a prompt of 2,000 characters in escapes, twice.
@@ -84,12 +85,15 @@ async fn nothing() -> HttpResponse {
 }
 
 /// A resource that answers methods it does not have with 405 and the ones it has.
-fn at(path: &str, methods: &'static str) -> Resource {
-    web::resource(path).default_service(web::to(move || async move {
-        let mut refused = answer(problem::METHOD_NOT_ALLOWED);
-        refused
-            .headers_mut()
-            .insert(ALLOW, HeaderValue::from_static(methods));
-        refused
-    }))
+fn at(path: &'static str, methods: &'static str) -> Resource {
+    let route = Route::new(path);
+    web::resource(path)
+        .app_data(route)
+        .default_service(web::to(move || async move {
+            let mut refused = answer(problem::METHOD_NOT_ALLOWED);
+            refused
+                .headers_mut()
+                .insert(ALLOW, HeaderValue::from_static(methods));
+            refused
+        }))
 }

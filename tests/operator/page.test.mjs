@@ -2,10 +2,12 @@
 import assert from "node:assert/strict";
 import { after, afterEach, before, test } from "node:test";
 import fs from "node:fs";
+import { createRequire } from "node:module";
 import path from "node:path";
 import { ROOT } from "../studio/harness.mjs";
 import { ask, BEHIND_PROXY, client, generate, launch, openOperator, serve, signIn, token } from "./harness.mjs";
 
+const AXE = fs.readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 const SCOPES = "images:generate images:read images:write billing:read";
 const from = (address) => ({ "x-test-address": address });
 let service, browser, page, admin, alice, bob;
@@ -161,6 +163,18 @@ test("the_page_is_good_in_light_and_dark_and_on_a_small_screen", async () => {
   }
   await page.setViewportSize({ width: 1440, height: 1000 });
   await page.emulateMedia({ colorScheme: "light" });
+});
+
+test("what_is_shown_has_no_accessibility_faults_that_can_be_found_by_machine", async () => {
+  for (const scheme of ["light", "dark"]) {
+    const other = await openOperator(browser, service, { bypassCSP: true, colorScheme: scheme, viewport: { width: 1280, height: 900 } });
+    await signIn(other, admin);
+    await row("hours", "bob").waitFor();
+    await other.evaluate(AXE);
+    const faults = await other.evaluate(async () => (await axe.run()).violations.map((fault) => `${fault.id}: ${fault.nodes.map((node) => node.target).join(" ")}`));
+    assert.deepEqual(faults, [], scheme);
+    await other.context().close();
+  }
 });
 
 test("signing_out_ends_the_session_here_and_at_the_service", async () => {

@@ -9,7 +9,6 @@ use actix_web::{FromRequest, HttpMessage, HttpRequest, dev::Payload, web};
 
 use super::session::{self, Sessions};
 use super::{Scope, Scopes};
-use crate::edge_trust::ClientAddress;
 use crate::error::ApiError;
 use crate::startup::App;
 
@@ -26,9 +25,14 @@ pub struct Caller {
     pub scopes: Scopes,
 }
 
-/// The user of a request, remembered with it.
+/// Who was recognised, remembered with the request.
 #[derive(Clone, Debug)]
-pub struct Recognised(pub Arc<str>);
+pub struct Recognised {
+    /// The user.
+    pub user: Arc<str>,
+    /// The token's id, or the session's.
+    pub session: Arc<str>,
+}
 
 impl Caller {
     fn of(request: &HttpRequest) -> Result<Self, ApiError> {
@@ -37,14 +41,12 @@ impl Caller {
         Ok(caller)
     }
 
-    /// Tells the answer's way back who was recognised, and the operators' watch from where.
+    /// Tells the answer's way back who was recognised.
     fn is_seen(&self, request: &HttpRequest) {
-        let address = request.extensions().get::<ClientAddress>().copied();
-        if let (Some(app), Some(address)) = (request.app_data::<web::Data<App>>(), address) {
-            app.watch.session(&self.jti, &self.user_id, address.0);
-        }
-        let user = Recognised(Arc::clone(&self.user_id));
-        request.extensions_mut().insert(user);
+        request.extensions_mut().insert(Recognised {
+            user: Arc::clone(&self.user_id),
+            session: Arc::clone(&self.jti),
+        });
     }
 
     fn recognised(request: &HttpRequest) -> Result<Self, ApiError> {

@@ -13,11 +13,13 @@ mod windows;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use shared::client_ip::group;
 
+use crate::auth::Recognised;
 use crate::clock::Clock;
 use heavy::Heavy;
 use hours::Hours;
@@ -85,7 +87,7 @@ enum Who {
 #[derive(Clone, Debug)]
 pub struct Refused {
     /// Route template.
-    pub route: String,
+    pub route: Cow<'static, str>,
     /// HTTP status.
     pub status: u16,
     /// The problem's code.
@@ -190,19 +192,22 @@ impl Watch {
     }
 
     /// An answer below 400.
-    pub fn answered(&self) {
-        if let Some((mut seen, now)) = self.lock()
-            && let Some(slot) = seen.slots.at(now)
-        {
-            slot.ok += 1;
-        }
-    }
-
-    /// Any other answer.
-    pub fn refused(&self, refused: Refused) {
+    pub fn answered(&self, session: Option<&Recognised>, address: Option<IpAddr>) {
         let Some((mut seen, now)) = self.lock() else {
             return;
         };
+        if let Some(slot) = seen.slots.at(now) {
+            slot.ok += 1;
+        }
+        self.session(&mut seen, session, address, now);
+    }
+
+    /// Any other answer.
+    pub fn refused(&self, refused: Refused, session: Option<&Recognised>) {
+        let Some((mut seen, now)) = self.lock() else {
+            return;
+        };
+        self.session(&mut seen, session, refused.address, now);
         if let Some(slot) = seen.slots.at(now) {
             match refused.status {
                 429 => slot.limited += 1,
@@ -237,17 +242,23 @@ impl Watch {
     }
 
     /// A session (a token's `jti`, or the studio's) was used from an address; IPv6 counts by /64.
-    pub fn session(&self, id: &Arc<str>, user: &Arc<str>, address: IpAddr) {
-        let Some((mut seen, now)) = self.lock() else {
+    fn session(
+        &self,
+        seen: &mut Seen,
+        session: Option<&Recognised>,
+        address: Option<IpAddr>,
+        now: u64,
+    ) {
+        let (Some(known), Some(address)) = (session, address) else {
             return;
         };
-        let (session, early) = seen.sessions.at(id, now);
+        let (session, early) = seen.sessions.at(&known.session, now);
         let address = group(address).narrow;
         if session.addresses.len() < ADDRESSES && !session.addresses.contains(&address) {
             session.addresses.push(address);
         }
         if session.user.is_none() {
-            session.user = Some(Arc::clone(user));
+            session.user = Some(Arc::clone(&known.user));
         }
         if let Some(early) = early {
             self.session_ips.observe(early.addresses.len() as f64);

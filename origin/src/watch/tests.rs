@@ -39,12 +39,21 @@ fn who_is_limited_and_why_is_named_by_what_the_limit_counts() {
     let clock = Clock::manual(1_000_000);
     let (watch, _) = watch(&clock);
     for _ in 0..3 {
-        watch.refused(refused(429, Some("address"), "2001:db8::1", Some("u1")));
-        watch.refused(refused(429, Some("address"), "2001:db8::2", Some("u1")));
+        watch.refused(
+            refused(429, Some("address"), "2001:db8::1", Some("u1")),
+            None,
+        );
+        watch.refused(
+            refused(429, Some("address"), "2001:db8::2", Some("u1")),
+            None,
+        );
     }
-    watch.refused(refused(429, Some("user-hour"), "192.0.2.1", Some("u1")));
-    watch.refused(refused(401, None, "192.0.2.1", None));
-    watch.answered();
+    watch.refused(
+        refused(429, Some("user-hour"), "192.0.2.1", Some("u1")),
+        None,
+    );
+    watch.refused(refused(401, None, "192.0.2.1", None), None);
+    watch.answered(None, None);
     let seen = watch.overview(Gauges::default());
     assert_eq!(seen["limited"][0]["address"], "2001:db8::", "one /64");
     assert_eq!(seen["limited"][0]["count"], 6);
@@ -62,7 +71,10 @@ fn who_is_limited_and_why_is_named_by_what_the_limit_counts() {
 fn a_session_is_measured_once_its_hour_is_over() {
     let clock = Clock::manual(1_000_000);
     let (watch, metrics) = watch(&clock);
-    let (session, user) = ("jti-of-a-token".into(), "u1".into());
+    let known = Recognised {
+        user: "u1".into(),
+        session: "jti-of-a-token".into(),
+    };
     for address in [
         "192.0.2.1",
         "192.0.2.2",
@@ -70,7 +82,7 @@ fn a_session_is_measured_once_its_hour_is_over() {
         "2001:db8::1",
         "2001:db8::2",
     ] {
-        watch.session(&session, &user, address.parse().unwrap());
+        watch.answered(Some(&known), address.parse().ok());
     }
     let seen = watch.overview(Gauges::default());
     assert_eq!(
@@ -137,9 +149,12 @@ fn a_flood_grows_nothing_past_its_bound() {
     for n in 0..30_000u32 {
         let address = IpAddr::from(n.to_be_bytes());
         let name: Arc<str> = format!("u{n}").into();
-        watch.session(&name, &name, address);
+        let known = Recognised {
+            user: Arc::clone(&name),
+            session: Arc::clone(&name),
+        };
         let text = address.to_string();
-        watch.refused(refused(429, Some("address"), &text, None));
+        watch.refused(refused(429, Some("address"), &text, None), Some(&known));
         if n % 10 == 0 {
             watch.made(&name, &name, None, 1, (1, 1));
         }
@@ -164,7 +179,7 @@ fn nothing_is_collected_where_that_is_switched_off() {
         metrics.session_ips.clone(),
         metrics.user_generations.clone(),
     );
-    watch.answered();
+    watch.answered(None, None);
     watch.tick(Some(1), 1);
     assert!(watch.overview(Gauges::default()).is_null());
 }

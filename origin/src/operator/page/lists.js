@@ -146,8 +146,8 @@ export function hours(box, rows, now) {
         el("th", { scope: "row" }, code(row.user)),
         ...row.counts.map((n, at) => {
           const cell = el("td", { class: n ? "on" : "", title: `${row.user}, ${clock((begin + at) * 3600)}: ${n}` }, n ? count(n) : "");
-          cell.style.setProperty("--part", n ? 0.18 + 0.82 * (n / most) : 0);
-          cell.classList.toggle("deep", n / most > 0.55);
+          // No deeper than the text can be read on, in light and dark.
+          cell.style.setProperty("--part", n ? 0.1 + 0.4 * (n / most) : 0);
           return cell;
         }),
         el("td", { class: "sum" }, count(row.counts.reduce((sum, n) => sum + n, 0))),
