@@ -151,7 +151,8 @@ fn known(variables: &HashMap<String, String>) -> Vec<Known> {
     let mut known: Vec<Known> = Vec::new();
     for (name, value) in variables {
         let is_secret = ENDINGS.iter().any(|ending| name.ends_with(ending));
-        if is_secret && value.len() >= SHORTEST {
+        // A path names a secret, it is none.
+        if is_secret && value.len() >= SHORTEST && !value.starts_with('/') {
             known.push(Known {
                 name: name.clone(),
                 value: Secret::new(value.clone()),

@@ -16,6 +16,7 @@ mod keyring;
 mod limits;
 mod links;
 mod logs;
+mod quotas;
 mod secrets;
 mod storage;
 mod tokens;
@@ -237,7 +238,7 @@ fn checks<'a>(visit: &'a Visit, met: &'a Met) -> Vec<Check<'a>> {
             visit,
             "quota-user",
             "A user has a quota",
-            limits::user(visit, met),
+            quotas::user(visit, met),
         ),
         spending(
             visit,
@@ -250,7 +251,7 @@ fn checks<'a>(visit: &'a Visit, met: &'a Met) -> Vec<Check<'a>> {
             visit,
             "penalty-box",
             "An address that hammers is blocked",
-            limits::penalty_box(visit, met),
+            quotas::penalty_box(visit, met),
         ),
     ]
 }
