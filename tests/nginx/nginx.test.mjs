@@ -48,6 +48,7 @@ before(async () => {
     .replaceAll("/etc/nginx/tls/privkey.pem", `${dir}/key.pem`)
     .replaceAll("/var/log/nginx/", `${dir}/`)
     .replaceAll("client_body_timeout 30s", "client_body_timeout 1s")
+    .replaceAll("client_header_timeout 10s", "client_header_timeout 1s")
     .replace(/127\.0\.0\.1:808[01]/g, `127.0.0.1:${ports.backend}`);
   fs.writeFileSync(`${dir}/signet.conf`, conf);
   const temp = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"].map((name) => `${name}_temp_path ${dir}/${name};`).join("\n");
@@ -68,10 +69,10 @@ after(() => {
   fs.rmSync(dir, { recursive: true, force: true });
 });
 
-function call(target, { host = "api.example.com", method = "GET", headers = {}, body } = {}) {
+function call(target, { host = "api.example.com", method = "GET", headers = {}, body, localAddress } = {}) {
   return new Promise((done, failed) => {
     const outgoing = https.request(
-      { host: "127.0.0.1", port: ports.https, path: target, method, headers: { host, ...headers }, rejectUnauthorized: false, agent: false, servername: host },
+      { host: "127.0.0.1", port: ports.https, path: target, method, localAddress, headers: { host, ...headers }, rejectUnauthorized: false, agent: false, servername: host },
       (answer) => {
         answer.resume();
         answer.on("end", () => done({ status: answer.statusCode, headers: answer.headers }));
@@ -88,6 +89,37 @@ test("from_idle_an_address_gets_burst_plus_one_generations_and_the_rest_429", as
     call("/api/generate", { method: "POST", body: "{}", headers: { authorization: `Bearer canary-token-${i}` } })));
   assert.equal(answers.filter(({ status }) => status === 200).length, 4);
   assert.equal(answers.filter(({ status }) => status === 429).length, 6);
+});
+
+test("a_token_gets_burst_plus_one_from_all_its_addresses_together", async () => {
+  const from = (n, headers) => call("/api/generate", { method: "POST", body: "{}", headers, localAddress: `127.0.1.${n + 1}` });
+  const shared = await Promise.all(Array.from({ length: 9 }, (_, n) => from(n, { authorization: "bearer  canary-shared" })));
+  assert.equal(shared.filter(({ status }) => status === 200).length, 6);
+  assert.equal(shared.filter(({ status }) => status === 429).length, 3);
+  // Each of these addresses has room left; what is limited is the token.
+  const others = await Promise.all(Array.from({ length: 9 }, (_, n) => from(n, { authorization: `Bearer canary-${n}` })));
+  assert.ok(others.every(({ status }) => status === 200));
+});
+
+test("a_client_that_never_ends_its_headers_is_cut_off", async () => {
+  const text = await new Promise((done, failed) => {
+    const socket = tls.connect({ host: "127.0.0.1", port: ports.https, rejectUnauthorized: false }, () => socket.write("GET /slow HTTP/1.1\r\nHost: api.example.com\r\n"));
+    let got = "";
+    socket.on("data", (part) => (got += part));
+    socket.on("close", () => done(got));
+    socket.on("error", failed);
+  });
+  assert.ok(text === "" || text.includes(" 408 "), text);
+  assert.ok(!seen.some(({ target }) => target === "/slow"));
+});
+
+test("old_versions_of_tls_are_refused_and_hsts_is_told", async () => {
+  assert.equal((await call("/hsts")).headers["strict-transport-security"], "max-age=31536000");
+  const error = await new Promise((done) => {
+    const socket = tls.connect({ host: "127.0.0.1", port: ports.https, rejectUnauthorized: false, minVersion: "TLSv1", maxVersion: "TLSv1.1", ciphers: "DEFAULT@SECLEVEL=0" }, () => done(null));
+    socket.on("error", done);
+  });
+  assert.ok(error, "TLS 1.1 was spoken");
 });
 
 test("bodies_over_the_limit_are_refused_and_a_full_upload_passes", async () => {
