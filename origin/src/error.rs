@@ -37,6 +37,8 @@ pub enum ApiError {
     },
     /// The queue is full, or its wait too long: try again after so many seconds.
     Busy(u64),
+    /// A picture needs more of the device's memory than a call may take.
+    TooLarge,
     /// The service stops; a job that can be asked for again is carried out by the next process.
     Stopping,
     /// The job was not done by its deadline.
@@ -92,6 +94,7 @@ impl ApiError {
                 "The storage quota is used up; delete pictures first.",
             ),
             Self::Busy(_) => own(503, "busy", "Too many jobs are waiting."),
+            Self::TooLarge => crate::jobs::job_problem("too_large"),
             Self::Stopping => own(
                 503,
                 "stopping",
@@ -139,11 +142,7 @@ impl ApiError {
                 own(400, "invalid_request", "The request is not valid.")
             }
             Self::Infer(InferError::Cancelled) => own(409, "cancelled", "The job was cancelled."),
-            Self::Infer(_) => own(
-                500,
-                "generation_failed",
-                "The picture could not be made; nothing was charged.",
-            ),
+            Self::Infer(error) => crate::jobs::job_problem(error.code()),
             Self::Upload(error) => own(error.status(), error.code(), error.title()),
             Self::Internal(_) => own(500, "internal", "Something went wrong here; it was logged."),
         }

@@ -4,6 +4,7 @@ python engine.py MODEL STEPS PICTURES
 """
 
 import json
+import os
 import sys
 import time
 import warnings
@@ -22,7 +23,7 @@ def make(seed: int) -> None:
     pipeline("a red apple", num_inference_steps=steps, guidance_scale=GUIDANCE, generator=generator, width=SIDE, height=SIDE)
 
 
-SIDE = json.load(open(f"{folder}/unet/config.json"))["sample_size"] * pipeline.vae_scale_factor
+SIDE = int(os.environ["SIDE"]) if "SIDE" in os.environ else json.load(open(f"{folder}/unet/config.json"))["sample_size"] * pipeline.vae_scale_factor
 GUIDANCE = json.load(open(f"{folder}/signet.json"))["guidance_scale"]
 make(0)
 begun = time.perf_counter()

@@ -85,6 +85,18 @@ impl Engine {
         self.shelf.unload(name)
     }
 
+    /// Pixels of the smallest denoiser call that can carry a picture of this request: its size
+    /// times its rows, or times those that the export fixed.
+    pub fn call_pixels(&self, spec: &ImageSpec) -> u64 {
+        let (guided, fixed) = match self.shelf.find(&spec.model) {
+            Ok(model) => (model.guidance_embedding.is_none(), model.fixed_rows),
+            Err(_) => (true, None),
+        };
+        let rows = if guided { spec.branches() } else { 1 };
+        let area = spec.width as u64 * spec.height as u64;
+        area.saturating_mul(rows.max(fixed.unwrap_or(1)) as u64)
+    }
+
     /// Seconds inside ONNX Runtime so far: text, denoiser, picture.
     pub fn seconds(&self) -> [f64; 3] {
         self.shelf.seconds()
@@ -113,7 +125,7 @@ impl Engine {
                 .model
                 .fixed_rows
                 .unwrap_or(max_slots)
-                .min(max_slots.max(2));
+                .min(max_slots.max(1));
             let (positions, mut chunk, rest) = take_chunk(rows, key, limit);
             rows = rest;
             let results = match batch::step(&mut chunk) {

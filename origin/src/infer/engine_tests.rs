@@ -15,11 +15,11 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 
-fn goldens() -> PathBuf {
+pub(super) fn goldens() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/goldens/engine")
 }
 
-fn settings(models: &Path) -> Settings {
+pub(super) fn settings(models: &Path) -> Settings {
     Settings {
         models: vec![models.into()],
         device: Device::Cpu,
@@ -34,7 +34,7 @@ fn engine() -> &'static Engine {
     &ENGINE
 }
 
-fn copy_tree(from: &Path, to: &Path) {
+pub(super) fn copy_tree(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
         let target = to.join(entry.file_name());

@@ -47,6 +47,18 @@ pub enum InferError {
     /// A request for a model that is not loaded.
     #[error("model {0:?} is not loaded")]
     UnknownModel(String),
+    /// A model that does not fit beside the others in `infer.memory_mib`.
+    #[error(
+        "model folder {folder} takes {needed} MiB where {left} MiB of infer.memory_mib are left"
+    )]
+    OverBudget {
+        /// The model's folder.
+        folder: PathBuf,
+        /// What its graphs take.
+        needed: u64,
+        /// What is left for it.
+        left: u64,
+    },
     /// The only model cannot be taken out.
     #[error("model {0:?} is the only one that is loaded")]
     LastModel(String),
@@ -99,6 +111,7 @@ impl InferError {
             Self::NoModel { .. } => "no_model",
             Self::ModelBroken { .. } => "model_broken",
             Self::UnknownModel(_) => "unknown_model",
+            Self::OverBudget { .. } => "over_memory_budget",
             Self::LastModel(_) => "last_model",
             Self::BadSpec { .. } => "invalid_request",
             Self::NotFinite { .. } => "not_finite",

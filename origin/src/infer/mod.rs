@@ -23,8 +23,12 @@ mod scheduler;
 mod settings;
 mod shelf;
 mod spec;
+mod tiles;
 mod tokenizer;
+mod vae;
 
+#[cfg(test)]
+mod bounds_tests;
 #[cfg(test)]
 mod engine_tests;
 

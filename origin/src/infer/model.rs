@@ -1,14 +1,15 @@
-//! A loaded model: its graphs, checked against each other, and the text and picture ends of
-//! the pipeline. The denoising between them is in `engine`.
+//! A loaded model: its graphs, checked against each other, and the text end of the pipeline. The
+//! denoising is in `engine`, the picture's end in `vae`.
 
 use super::error::InferError;
 use super::folder::Folder;
 use super::graph::{Feed, Graph};
-use super::pixels::Pixels;
 use super::runtime::Runtime;
 use super::scheduler::{Kind, Scheduler};
+use super::settings::Settings;
 use super::spec::{MAX_STEPS, ModelInfo};
 use super::tokenizer::PromptTokenizer;
+use super::vae::Vae;
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -36,10 +37,6 @@ pub struct Model {
     pub scheduler: Scheduler,
     /// The denoiser.
     pub unet: Graph,
-    /// Channels of the latents.
-    pub channels: usize,
-    /// Pixels a latent is wide.
-    pub factor: usize,
     /// Whether the denoiser takes a timestep for every row.
     pub timestep_per_row: bool,
     /// Rows the export fixed, if it did.
@@ -49,10 +46,8 @@ pub struct Model {
     /// Reused from step to step.
     pub(super) scratch: Mutex<super::batch::Scratch>,
     encoders: Vec<TextEncoder>,
-    decoder: Graph,
-    encoder: Option<Graph>,
-    scaling: f32,
-    shift: f32,
+    /// Between pictures and latents.
+    pub vae: Vae,
     zeros_for_empty: bool,
     nothing: OnceLock<Arc<Conditioning>>,
 }
@@ -62,8 +57,8 @@ impl Model {
     ///
     /// # Errors
     /// `ModelBroken` with the file at fault.
-    pub fn load(runtime: &Runtime, path: &Path, scheduler: &str) -> Result<Self, InferError> {
-        let folder = Folder::read(path, scheduler)?;
+    pub fn load(runtime: &Runtime, path: &Path, options: &Settings) -> Result<Self, InferError> {
+        let folder = Folder::read(path, &options.scheduler)?;
         let at = |file: &str| folder.path.join(file);
         let mut encoders = vec![TextEncoder {
             tokenizer: PromptTokenizer::load(
@@ -107,8 +102,6 @@ impl Model {
         Ok(Self {
             info,
             scheduler: folder.scheduler,
-            channels,
-            factor,
             timestep_per_row,
             fixed_rows: unet.need_input("sample")?.fixed(0),
             guidance_embedding: unet
@@ -118,10 +111,15 @@ impl Model {
             scratch: Mutex::default(),
             unet,
             encoders,
-            decoder,
-            encoder,
-            scaling: folder.vae.scaling_factor.unwrap_or(0.18215),
-            shift: folder.vae.shift_factor.unwrap_or(0.0),
+            vae: Vae {
+                decoder,
+                encoder,
+                scaling: folder.vae.scaling_factor.unwrap_or(0.18215),
+                shift: folder.vae.shift_factor.unwrap_or(0.0),
+                channels,
+                factor,
+                tile: options.vae_tile,
+            },
             zeros_for_empty: folder.index.force_zeros_for_empty_prompt,
             nothing: OnceLock::new(),
         })
@@ -189,105 +187,6 @@ impl Model {
         })
     }
 
-    /// Turns finished latents into a picture.
-    pub fn decode(
-        &self,
-        latents: &[f32],
-        height: usize,
-        width: usize,
-        seed: u64,
-    ) -> Result<Pixels, InferError> {
-        let scaled: Vec<f32> = latents
-            .iter()
-            .map(|x| x / self.scaling + self.shift)
-            .collect();
-        let shape = [1, self.channels, height / self.factor, width / self.factor].map(|n| n as i64);
-        let input = self
-            .decoder
-            .inputs
-            .first()
-            .map_or("latent_sample", |port| port.name.as_str());
-        let output = self.decoder.first_output()?.name.clone();
-        let mut rgb = Vec::new();
-        let feeds = [(input, shape.as_slice(), Feed::Floats(&scaled))];
-        self.decoder.run(&feeds, &[&output], |_, shape, data| {
-            if shape != [1, 3, height as i64, width as i64] {
-                let reason = format!("gave a picture of shape {shape:?} for {width}x{height}");
-                return Err(InferError::broken(&self.decoder.file, reason));
-            }
-            finite(data, "vae_decoder")?;
-            let plane = height * width;
-            let (red, rest) = data.split_at(plane);
-            let (green, blue) = rest.split_at(plane);
-            let byte = |x: &f32| ((x / 2.0 + 0.5).clamp(0.0, 1.0) * 255.0).round_ties_even() as u8;
-            let pixels = red.iter().zip(green).zip(blue);
-            rgb = pixels
-                .flat_map(|((r, g), b)| [byte(r), byte(g), byte(b)])
-                .collect();
-            Ok(())
-        })?;
-        Ok(Pixels {
-            width,
-            height,
-            rgb,
-            seed,
-        })
-    }
-
-    /// Turns a picture into latents; `noise` picks the sample where the encoder gives a spread.
-    pub fn encode_image(&self, pixels: &Pixels, noise: &[f32]) -> Result<Vec<f32>, InferError> {
-        let Some(encoder) = &self.encoder else {
-            let reason = "is not taken by this model".to_owned();
-            return Err(InferError::BadSpec {
-                field: "init_image",
-                reason,
-            });
-        };
-        let channel = |c: usize| {
-            pixels
-                .rgb
-                .iter()
-                .skip(c)
-                .step_by(3)
-                .map(|b| f32::from(*b) / 255.0 * 2.0 - 1.0)
-        };
-        let planes: Vec<f32> = (0..3).flat_map(channel).collect();
-        let shape = [1, 3, pixels.height as i64, pixels.width as i64];
-        let input = encoder
-            .inputs
-            .first()
-            .map_or("sample", |port| port.name.as_str());
-        let output = encoder.first_output()?.name.clone();
-        let count = noise.len();
-        let mut latents = Vec::new();
-        let feeds = [(input, shape.as_slice(), Feed::Floats(&planes))];
-        encoder.run(&feeds, &[&output], |_, shape, data| {
-            latents = match data.len() {
-                n if n == count => data.to_vec(),
-                n if n == 2 * count => {
-                    let (mean, log_variance) = data.split_at(count);
-                    let spread = log_variance
-                        .iter()
-                        .map(|v| (0.5 * v.clamp(-30.0, 20.0)).exp());
-                    mean.iter()
-                        .zip(spread)
-                        .zip(noise)
-                        .map(|((m, s), n)| m + s * n)
-                        .collect()
-                }
-                _ => {
-                    let reason = format!("gave latents of shape {shape:?}");
-                    return Err(InferError::broken(&encoder.file, reason));
-                }
-            };
-            finite(&latents, "vae_encoder")
-        })?;
-        latents
-            .iter_mut()
-            .for_each(|x| *x = (*x - self.shift) * self.scaling);
-        Ok(latents)
-    }
-
     /// Seconds inside ONNX Runtime so far: text, denoiser, picture.
     pub fn seconds(&self) -> [f64; 3] {
         let text = self
@@ -295,8 +194,7 @@ impl Model {
             .iter()
             .map(|encoder| encoder.graph.seconds())
             .sum();
-        let picture = self.decoder.seconds() + self.encoder.as_ref().map_or(0.0, Graph::seconds);
-        [text, self.unet.seconds(), picture]
+        [text, self.unet.seconds(), self.vae.seconds()]
     }
 
     /// The scratch space; a panic inside leaves it usable, since every use overwrites it.

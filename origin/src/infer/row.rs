@@ -106,7 +106,7 @@ impl Row {
                 // is mixed in stays the one this seed gives without a picture.
                 let mut spread = Vec::new();
                 Noise::new(!self.seed).next_draw(count, |x| spread.extend_from_slice(x));
-                let clean = self.model.encode_image(&init.pixels, &spread)?;
+                let clean = self.model.vae.encode(&init.pixels, &spread)?;
                 let mut mixed = vec![0.0; count];
                 // Where all of a masked picture is replaced, nothing of it shines through.
                 match init.mask.is_some() && init.strength >= 1.0 {
@@ -119,7 +119,7 @@ impl Row {
                 self.kept = init.mask.as_ref().map(|mask| Kept {
                     clean,
                     first_noise: first,
-                    mask: mask.for_latents(self.model.factor),
+                    mask: mask.for_latents(self.model.vae.factor),
                 });
                 mixed
             }
@@ -156,9 +156,9 @@ impl Row {
 
     /// Channels, height and width of the latents.
     pub fn latent_shape(&self) -> [usize; 3] {
-        let factor = self.model.factor;
+        let factor = self.model.vae.factor;
         [
-            self.model.channels,
+            self.model.vae.channels,
             self.height / factor,
             self.width / factor,
         ]
@@ -211,8 +211,8 @@ impl Row {
     /// Decodes the finished latents.
     pub(super) fn decode(&self) -> Result<super::pixels::Pixels, InferError> {
         finite(&self.latents, "unet")?;
-        self.model
-            .decode(&self.latents, self.height, self.width, self.seed)
+        let vae = &self.model.vae;
+        vae.decode(&self.latents, self.height, self.width, self.seed)
     }
 
     /// Asks for a preview of the next step.
@@ -244,10 +244,10 @@ impl Row {
                 }
             }
         }
-        let factor = self.model.factor;
+        let factor = self.model.vae.factor;
         // A preview that fails is a preview less, nothing else.
-        self.model
-            .decode(&small, half_height * factor, half_width * factor, self.seed)
+        let vae = &self.model.vae;
+        vae.decode(&small, half_height * factor, half_width * factor, self.seed)
             .ok()
     }
 

@@ -93,10 +93,20 @@ impl Runtime {
                 .error_on_failure();
             builder = builder
                 .with_execution_providers([provider])
-                .map_err(|e| unavailable(&e))?;
+                .map_err(|e| unavailable(&advice(e.message())))?;
         }
         Ok(builder)
     }
+}
+
+/// The loader's words, and what helps against them.
+fn advice(reason: &str) -> String {
+    let missing = reason.contains("cannot open shared object file");
+    let help = match missing {
+        true => "; put the directories of the CUDA 13 and cuDNN 9 libraries on LD_LIBRARY_PATH",
+        false => "",
+    };
+    format!("{}{help}", reason.trim_end())
 }
 
 fn environment(library: &Path, settings: &Settings) -> Result<Environment, InferError> {
@@ -276,6 +286,21 @@ mod tests {
         std::fs::create_dir_all(beside.parent().unwrap()).unwrap();
         std::fs::write(&beside, "x").unwrap();
         assert_eq!(find_library(&Settings::default(), &places).unwrap(), beside);
+    }
+
+    #[test]
+    fn a_missing_cuda_library_is_named_with_what_helps() {
+        let told = "Failed to load library libonnxruntime_providers_cuda.so with error: \
+                    libcublasLt.so.13: cannot open shared object file: No such file or directory\n";
+        let text = advice(told);
+        assert!(
+            text.contains("libcublasLt.so.13") && text.contains("LD_LIBRARY_PATH"),
+            "{text}"
+        );
+        assert_eq!(
+            advice("no CUDA-capable device is detected\n"),
+            "no CUDA-capable device is detected"
+        );
     }
 
     #[test]

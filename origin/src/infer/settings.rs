@@ -22,6 +22,13 @@ pub struct Settings {
     pub gpu: u32,
     /// Threads for each operation on the CPU. 0: one for each core.
     pub threads: usize,
+    /// Memory in MiB that the files of all loaded models may take together on the device. A model
+    /// that would exceed it is refused. 0: no bound. What calls take beside it is bounded by
+    /// `queue.batch_pixels` and `vae_tile`.
+    pub memory_mib: u64,
+    /// Side in pixels of the tiles in which pictures of more than its square are decoded and
+    /// read, so that memory does not grow with the picture. A multiple of 64; 0: never in tiles.
+    pub vae_tile: usize,
     /// Another scheduler than the model's own, by its diffusers class name. Empty: the model's.
     pub scheduler: String,
 }
@@ -34,6 +41,8 @@ impl Default for Settings {
             device: Device::Auto,
             gpu: 0,
             threads: 0,
+            memory_mib: 0,
+            vae_tile: 1024,
             scheduler: String::new(),
         }
     }
@@ -50,6 +59,9 @@ impl Settings {
         }
         if self.threads > 1024 {
             return Err("infer.threads must be at most 1024".to_owned());
+        }
+        if !self.vae_tile.is_multiple_of(64) || self.vae_tile > 8192 {
+            return Err("infer.vae_tile must be a multiple of 64, at most 8192".to_owned());
         }
         let classes = Kind::CLASSES.map(|(class, _)| class);
         if !self.scheduler.is_empty() && !classes.contains(&self.scheduler.as_str()) {

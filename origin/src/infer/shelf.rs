@@ -2,9 +2,11 @@
 //! ones loaded, those that are gone let go of. What a picture under way needs stays until it is
 //! finished.
 
+use super::batch;
 use super::error::InferError;
 use super::folder;
 use super::model::Model;
+use super::row::Row;
 use super::runtime::{Places, Runtime};
 use super::settings::Settings;
 use super::spec::ModelInfo;
@@ -20,6 +22,8 @@ struct Loaded {
     model: Arc<Model>,
     folder: PathBuf,
     print: Print,
+    /// What its graphs take.
+    mib: u64,
 }
 
 /// What tells whether a folder has changed: its files' names, sizes and times.
@@ -39,8 +43,8 @@ pub struct Changes {
 /// All models of one device.
 pub struct Shelf {
     runtime: Runtime,
-    scheduler: String,
-    /// As configured, and resolved.
+    settings: Settings,
+    /// Where the configured models lie.
     paths: Vec<PathBuf>,
     loaded: RwLock<Vec<Loaded>>,
     refused: RwLock<Vec<Refused>>,
@@ -58,7 +62,7 @@ impl Shelf {
         let paths = settings.models.iter().map(|path| places.resolve(path));
         let shelf = Self {
             runtime: Runtime::load(settings)?,
-            scheduler: settings.scheduler.clone(),
+            settings: settings.clone(),
             paths: paths.collect(),
             loaded: RwLock::default(),
             refused: RwLock::default(),
@@ -86,11 +90,20 @@ impl Shelf {
             }
             for folder in found {
                 let print = print(&folder);
+                let needed = weight(&folder, &print);
                 let old = self.of_folder(&folder);
                 let same = old.as_ref().filter(|(_, known)| *known == print);
+                let left = self
+                    .budget()
+                    .saturating_sub(next.iter().map(|one| one.mib).sum());
                 let model = match same {
                     Some((model, _)) => Ok(Arc::clone(model)),
-                    None => Model::load(&self.runtime, &folder, &self.scheduler).map(Arc::new),
+                    None if needed > left => Err(InferError::OverBudget {
+                        folder: folder.clone(),
+                        needed,
+                        left,
+                    }),
+                    None => self.load(&folder),
                 };
                 let (model, print, list) = match (model, same, old.clone()) {
                     (Ok(model), Some(_), _) => (model, print, &mut changes.kept),
@@ -112,6 +125,7 @@ impl Shelf {
                     model,
                     folder,
                     print,
+                    mib: needed,
                 });
             }
         }
@@ -192,6 +206,26 @@ impl Shelf {
         &self.runtime
     }
 
+    /// Loads a model and takes one small step with it: graphs that do not fit each other are
+    /// found now rather than by the first who asks.
+    fn load(&self, folder: &Path) -> Result<Arc<Model>, InferError> {
+        let model = Arc::new(Model::load(&self.runtime, folder, &self.settings)?);
+        match try_out(&model) {
+            // What the numbers are like for a prompt of nothing says little.
+            Ok(()) | Err(InferError::NotFinite { .. }) => Ok(model),
+            Err(error @ InferError::ModelBroken { .. }) => Err(error),
+            Err(error) => Err(InferError::broken(folder, format!("does not run: {error}"))),
+        }
+    }
+
+    /// MiB for all models together.
+    fn budget(&self) -> u64 {
+        match self.settings.memory_mib {
+            0 => u64::MAX,
+            mib => mib,
+        }
+    }
+
     fn names(&self) -> Vec<String> {
         let loaded = self.read();
         loaded
@@ -209,6 +243,40 @@ impl Shelf {
     fn read(&self) -> RwLockReadGuard<'_, Vec<Loaded>> {
         self.loaded.read().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// One step and a picture, at the smallest size.
+fn try_out(model: &Arc<Model>) -> Result<(), InferError> {
+    let mut spec = model.info.spec("", 0);
+    (spec.width, spec.height) = (model.info.min_side, model.info.min_side);
+    (spec.steps, spec.guidance_scale) = (spec.steps.min(4), 1.0);
+    if model.info.validate(&spec).is_err() {
+        // Sides that the export fixed at two lengths.
+        (spec.width, spec.height) = (model.info.width, model.info.height);
+    }
+    for mut row in Row::of_spec(model, &spec)? {
+        for outcome in batch::step(&mut [&mut row])? {
+            outcome?;
+        }
+        row.decode()?;
+    }
+    Ok(())
+}
+
+/// MiB of the folder's graphs and their weights, rounded up.
+fn weight(folder: &Path, print: &Print) -> u64 {
+    let is_graphs = |file: &Path| {
+        let mut parts = file.strip_prefix(folder).into_iter().flatten();
+        let of = parts.next().and_then(|name| name.to_str()).unwrap_or("");
+        let plain = file.extension().is_some_and(|e| e == "json" || e == "txt");
+        !plain
+            && ["unet", "text_encoder", "vae_"]
+                .iter()
+                .any(|part| of.starts_with(part))
+    };
+    let sizes = print.iter().filter(|(file, ..)| is_graphs(file));
+    let bytes: u64 = sizes.map(|(_, bytes, _)| bytes).sum();
+    bytes.div_ceil(1 << 20)
 }
 
 /// The folder's files, two levels down.

@@ -166,6 +166,21 @@ pub(crate) fn job_problem(code: &str) -> Problem {
         "not_found" => (404, "not_found", "There is nothing here."),
         "invalid_request" => (400, "invalid_request", "The request is not valid."),
         "unknown_model" => (404, "unknown_model", "No such model is loaded."),
+        "not_finite" => (
+            500,
+            "not_finite",
+            "The model gave numbers that are no picture; nothing was charged.",
+        ),
+        "out_of_memory" => (
+            500,
+            "out_of_memory",
+            "The device has no memory for this picture; nothing was charged.",
+        ),
+        "too_large" => (
+            400,
+            "too_large",
+            "A picture of this size needs more memory than the service gives one; ask for a smaller one.",
+        ),
         "deadline" => (
             504,
             "deadline",

@@ -18,6 +18,16 @@ pub enum QueueError {
         /// When the delay is expected to be short enough.
         retry_after: Duration,
     },
+    /// One picture of it needs a larger call than the memory budget allows: it can never run.
+    #[error(
+        "a picture needs a call of {pixels} pixels; {allowed} are allowed (queue.batch_pixels)"
+    )]
+    TooLarge {
+        /// Pixels of the smallest call that could carry it.
+        pixels: u64,
+        /// As configured.
+        allowed: u64,
+    },
     /// The service is stopping.
     #[error("the service is stopping")]
     Stopping,
@@ -29,6 +39,7 @@ impl QueueError {
         match self {
             Self::Full { .. } => "queue_full",
             Self::Busy { .. } => "queue_busy",
+            Self::TooLarge { .. } => "too_large",
             Self::Stopping => "stopping",
         }
     }
@@ -39,7 +50,7 @@ impl QueueError {
             Self::Full { retry_after } | Self::Busy { retry_after } => {
                 (retry_after.as_secs_f64().ceil() as u64).max(1)
             }
-            Self::Stopping => 5,
+            Self::TooLarge { .. } | Self::Stopping => 5,
         }
     }
 }

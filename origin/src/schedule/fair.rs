@@ -177,6 +177,53 @@ pub fn work_ahead(own: Share, others: impl IntoIterator<Item = Share>, cost: u64
     own.backlog + others.sum::<u64>()
 }
 
+/// How much work must be done before [`work_ahead`] of a job of `cost` is `allowed` at most, when
+/// nobody else comes and everybody is served by weight. `own` is the job's user before the job.
+///
+/// Exact for shares that flow; calls are grains of it.
+pub fn work_until(own: Share, others: &[Share], cost: u64, allowed: u64) -> u64 {
+    let total: u64 = own.backlog + others.iter().map(|other| other.backlog).sum::<u64>();
+    let ahead_after = |work: u64| {
+        let level = level_after(own, others, work);
+        let left = |share: &Share| Share {
+            backlog: share
+                .backlog
+                .saturating_sub((level * share.weight as f64) as u64),
+            ..*share
+        };
+        work_ahead(left(&own), others.iter().map(left), cost)
+    };
+    let (mut low, mut high) = (0, total);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        if ahead_after(middle) <= allowed {
+            high = middle;
+        } else {
+            low = middle + 1;
+        }
+    }
+    low
+}
+
+/// Work done a unit of weight once `work` is done in all, those who run out dropping off.
+fn level_after(own: Share, others: &[Share], work: u64) -> f64 {
+    let mut shares: Vec<&Share> = others.iter().chain([&own]).collect();
+    let height = |share: &Share| share.backlog as f64 / share.weight.max(1) as f64;
+    shares.sort_by(|a, b| height(a).total_cmp(&height(b)));
+    let mut weights: f64 = shares.iter().map(|share| share.weight.max(1) as f64).sum();
+    let (mut level, mut left) = (0.0, work as f64);
+    for share in shares {
+        let rise = (height(share) - level) * weights;
+        if rise >= left {
+            break;
+        }
+        left -= rise;
+        level = height(share);
+        weights -= share.weight.max(1) as f64;
+    }
+    level + if weights > 0.0 { left / weights } else { 0.0 }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -302,7 +349,40 @@ mod tests {
         );
     }
 
+    #[test]
+    fn the_wait_ends_when_enough_of_everybodys_work_is_done() {
+        let share = |backlog| Share { backlog, weight: 1 };
+        // Alone: all but what is allowed.
+        assert_eq!(work_until(share(100), &[], 10, 30), 70);
+        // Beside one other of as much work: half of what is done is its own.
+        assert_eq!(work_until(share(100), &[share(100)], 0, 100), 100);
+        // A newcomer waits for no more than its own measure of each; nothing falls until they
+        // have less left than that: 2 x (100 - 10) + 1 of each.
+        assert_eq!(work_until(share(0), &[share(100), share(100)], 10, 20), 0);
+        assert!(work_until(share(0), &[share(100), share(100)], 10, 19) >= 180);
+        // All done is always enough.
+        assert!(work_until(share(50), &[share(70), share(0)], 10, 0) <= 120);
+    }
+
     proptest! {
+        #[test]
+        fn more_work_done_never_makes_the_wait_longer(
+            backlogs in proptest::collection::vec((0u64..10_000, 1u64..5), 1..6),
+            cost in 1u64..1000, allowed in 0u64..10_000,
+        ) {
+            let shares: Vec<Share> = backlogs
+                .iter()
+                .map(|(backlog, weight)| Share { backlog: *backlog, weight: *weight })
+                .collect();
+            let (own, others) = (shares[0], &shares[1..]);
+            let total: u64 = shares.iter().map(|share| share.backlog).sum();
+            let work = work_until(own, others, cost, allowed);
+            prop_assert!(work <= total);
+            let is_now = work_ahead(own, others.iter().copied(), cost) <= allowed;
+            prop_assert_eq!(work == 0, is_now || total == 0);
+            prop_assert!(work_until(own, others, cost, allowed + 100) <= work);
+        }
+
         /// Over any mix of costs, users that always have work differ by three turns' worth of
         /// work at most, however long they go on.
         #[test]

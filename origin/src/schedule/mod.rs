@@ -18,6 +18,8 @@ mod work;
 mod worker;
 
 #[cfg(test)]
+mod admission_tests;
+#[cfg(test)]
 mod engine_tests;
 #[cfg(test)]
 mod queue_tests;

@@ -43,9 +43,17 @@ pub(super) struct Shared {
     state: Mutex<State>,
     wake: Condvar,
     observer: Observer,
+    time: Time,
 }
 
+/// Where the time comes from.
+pub(super) type Time = Box<dyn Fn() -> Instant + Send + Sync>;
+
 impl Shared {
+    pub fn now(&self) -> Instant {
+        (self.time)()
+    }
+
     /// The lock is never held across foreign code, so a poisoned one holds sound data.
     pub fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -70,6 +78,7 @@ struct Owner {
     shared: Arc<Shared>,
     /// Closed by the engine's thread when it ends.
     ended: watch::Receiver<()>,
+    call_pixels: Box<dyn Fn(&ImageSpec) -> u64 + Send + Sync>,
 }
 
 impl Drop for Owner {
@@ -95,6 +104,16 @@ impl Queue {
         settings: Settings,
         observer: Observer,
     ) -> std::io::Result<Self> {
+        Self::start_by(work, settings, observer, Box::new(Instant::now))
+    }
+
+    /// As [`Self::start`], by another clock than the machine's.
+    pub(super) fn start_by<W: Work>(
+        work: Arc<W>,
+        settings: Settings,
+        observer: Observer,
+        time: Time,
+    ) -> std::io::Result<Self> {
         let shared = Arc::new(Shared {
             state: Mutex::new(State {
                 settings,
@@ -105,12 +124,16 @@ impl Queue {
                 stopping: false,
                 give_up: None,
                 next_id: 1,
+                virtual_time: 0,
+                work_to_first_end: 0,
             }),
             wake: Condvar::new(),
             observer,
+            time,
         });
         let (alive, ended) = watch::channel(());
         let thread_shared = Arc::clone(&shared);
+        let measured = Arc::clone(&work);
         std::thread::Builder::new()
             .name("engine".to_owned())
             .spawn(move || {
@@ -118,7 +141,11 @@ impl Queue {
                 drop(alive);
             })?;
         Ok(Self {
-            inner: Arc::new(Owner { shared, ended }),
+            inner: Arc::new(Owner {
+                shared,
+                ended,
+                call_pixels: Box::new(move |spec| measured.call_pixels(spec)),
+            }),
         })
     }
 
@@ -132,6 +159,7 @@ impl Queue {
             image: spec,
             deadline,
         } = job;
+        let pixels = (self.inner.call_pixels)(&spec);
         let cost = spec.n as u64
             * spec.steps_run() as u64
             * (spec.width * spec.height * spec.branches()) as u64;
@@ -140,18 +168,21 @@ impl Queue {
         if state.stopping {
             return Err(QueueError::Stopping);
         }
+        let allowed = state.settings.batch_pixels as u64;
+        if pixels > allowed {
+            return Err(QueueError::TooLarge { pixels, allowed });
+        }
         let queued = state.queued();
         if queued >= state.settings.depth {
-            let jobs = (queued + state.running) as u64;
-            let retry_after = state.rate.time_for(state.backlog() / jobs.max(1));
+            // A place is free when the first running job has ended and the next begins.
+            let retry_after = state.rate.time_for(state.work_to_first_end);
             return Err(QueueError::Full { retry_after });
         }
         let longest = Duration::from_secs(state.settings.longest_wait_seconds);
         let delay = state.delay(user, weight, cost);
         if delay > longest {
-            return Err(QueueError::Busy {
-                retry_after: delay - longest,
-            });
+            let retry_after = state.time_until(user, weight, cost, longest);
+            return Err(QueueError::Busy { retry_after });
         }
         let id = state.next_id;
         state.next_id += 1;
@@ -165,17 +196,23 @@ impl Queue {
             }
         });
         let ticket = Ticket {
+            id,
             user: user.to_owned(),
-            admitted: Instant::now(),
+            admitted: shared.now(),
             deadline,
             progress,
             previews: Arc::clone(&previews),
             outcome,
             life: Arc::clone(&life),
         };
-        state.ring.join(user, weight);
-        let lane = state.lanes.entry(user.to_owned()).or_default();
-        lane.pending.push_back(Pending { spec, cost, ticket });
+        let tag = 0;
+        let job = Pending {
+            spec,
+            cost,
+            tag,
+            ticket,
+        };
+        state.enqueue(user, weight, job);
         state.publish_positions();
         drop(state);
         shared.wake.notify_all();
@@ -193,6 +230,11 @@ impl Queue {
         let area = spec.width as u64 * spec.height as u64;
         let cost = spec.n as u64 * spec.steps_run() as u64 * area * spec.branches() as u64;
         self.inner.shared.lock().delay(user, weight, cost)
+    }
+
+    #[cfg(test)]
+    pub(super) fn set_longest_wait(&self, seconds: u64) {
+        self.inner.shared.lock().settings.longest_wait_seconds = seconds;
     }
 
     /// The queue at this moment.
@@ -213,7 +255,7 @@ impl Queue {
         {
             let mut state = self.inner.shared.lock();
             state.stopping = true;
-            state.give_up = Some(Instant::now() + grace);
+            state.give_up = Some(self.inner.shared.now() + grace);
         }
         self.inner.shared.wake.notify_all();
         let mut ended = self.inner.ended.clone();

@@ -3,11 +3,14 @@
 
 use super::*;
 use crate::infer::{ImageSpec, InferError, Pixels};
+use std::cell::Cell;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 
 /// Answers to each call, by prompt: `nan` fails its row at step 2, `panic` panics there.
 struct Clockwork {
+    begun: Mutex<Sender<String>>,
+    arrived: Mutex<Sender<()>>,
     gate: Mutex<Receiver<()>>,
     calls: Mutex<Sender<Vec<(String, usize)>>>,
 }
@@ -30,6 +33,8 @@ impl Work for Clockwork {
         if spec.prompt == "unknown" {
             return Err(InferError::UnknownModel("x".into()));
         }
+        let begun = self.begun.lock().unwrap_or_else(|e| e.into_inner());
+        drop(begun.send(spec.prompt.clone()));
         Ok((0..spec.n as u64)
             .map(|i| Tick {
                 prompt: spec.prompt.clone(),
@@ -44,6 +49,9 @@ impl Work for Clockwork {
     }
 
     fn step(&self, rows: &mut [&mut Tick], _: usize) -> Vec<Result<(), InferError>> {
+        let arrived = self.arrived.lock().unwrap_or_else(|e| e.into_inner());
+        let _ = arrived.send(());
+        drop(arrived);
         self.gate
             .lock()
             .unwrap_or_else(|e| e.into_inner())
@@ -116,18 +124,35 @@ struct Bench {
     queue: Queue,
     open: Sender<()>,
     calls: Receiver<Vec<(String, usize)>>,
+    begun: Receiver<String>,
+    arrived: Receiver<()>,
+    /// Calls the engine has come to, and calls let through.
+    seen: Cell<usize>,
+    done: Cell<usize>,
 }
 
 impl Bench {
     fn new(settings: Settings) -> Self {
         let (open, gate) = channel();
         let (sender, calls) = channel();
+        let (begun_in, begun) = channel();
+        let (arrived_in, arrived) = channel();
         let work = Clockwork {
+            begun: Mutex::new(begun_in),
+            arrived: Mutex::new(arrived_in),
             gate: Mutex::new(gate),
             calls: Mutex::new(sender),
         };
         let queue = Queue::start(Arc::new(work), settings, Box::new(|_| {})).unwrap();
-        Self { queue, open, calls }
+        Self {
+            queue,
+            open,
+            calls,
+            begun,
+            arrived,
+            seen: Cell::new(0),
+            done: Cell::new(0),
+        }
     }
 
     fn submit(&self, prompt: &str, user: &str, steps: usize) -> JobHandle {
@@ -148,11 +173,25 @@ impl Bench {
     /// Lets one call through and says which rows were in it, with the steps they had taken.
     fn call(&self) -> Vec<(String, usize)> {
         self.open.send(()).unwrap();
+        self.done.set(self.done.get() + 1);
         self.calls.recv().unwrap()
+    }
+
+    /// Waits until the engine stands before the next call, with everything before it settled.
+    fn arrive(&self) {
+        while self.seen.get() <= self.done.get() {
+            self.arrived.recv().unwrap();
+            self.seen.set(self.seen.get() + 1);
+        }
+    }
+
+    /// Jobs that began since this was asked last, in order.
+    fn begun(&self) -> Vec<String> {
+        self.begun.try_iter().collect()
     }
 }
 
-fn spec(prompt: &str, steps: usize) -> ImageSpec {
+pub(super) fn spec(prompt: &str, steps: usize) -> ImageSpec {
     ImageSpec {
         model: String::new(),
         prompt: prompt.into(),
@@ -314,6 +353,119 @@ async fn positions_are_the_order_in_which_jobs_start() {
     for job in jobs {
         assert!(job.outcome().await.is_ok());
     }
+}
+
+#[tokio::test]
+async fn positions_are_true_for_many_users_with_jobs_of_many_sizes() {
+    let bench = Bench::new(small());
+    let mut jobs = Vec::new();
+    for i in 0..24usize {
+        let name = format!("job-{i}");
+        let user = ["a", "a", "b", "a", "c", "b"][i % 6];
+        let mut image = spec(&name, 1 + (i * 7) % 5);
+        image.n = 1 + i % 2;
+        let wanted = JobSpec {
+            image,
+            deadline: None,
+        };
+        let job = bench.queue.submit(wanted, user, 1 + (i as u32 % 2));
+        jobs.push((name, job.unwrap()));
+        if i % 8 == 5 {
+            bench.call();
+        }
+    }
+    // All that began before this is told apart from what waits.
+    bench.arrive();
+    bench.begun();
+    let position = |job: &JobHandle| match *job.progress().borrow() {
+        Progress::Queued { position } => Some(position),
+        _ => None,
+    };
+    let waiting = jobs.iter();
+    let mut told: Vec<(usize, &str)> = waiting
+        .filter_map(|(name, job)| Some((position(job)?, name.as_str())))
+        .collect();
+    told.sort_unstable();
+    assert!(told.len() > 10, "{told:?}");
+    assert!(told.iter().enumerate().all(|(i, (place, _))| i == *place));
+    let told: Vec<&str> = told.into_iter().map(|(_, name)| name).collect();
+    let mut order: Vec<String> = Vec::new();
+    while order.len() < told.len() {
+        bench.call();
+        bench.arrive();
+        order.extend(bench.begun());
+    }
+    assert_eq!(order, told);
+    for _ in 0..400 {
+        let _ = bench.open.send(());
+    }
+}
+
+#[tokio::test]
+async fn those_behind_a_cancelled_job_move_up() {
+    let bench = Bench::new(Settings {
+        max_batch: 2,
+        ..Settings::default()
+    });
+    let _running = bench.submit("running", "a", 50);
+    bench.call();
+    let mut flood: Vec<_> = (0..40).map(|_| bench.submit("flood", "a", 50)).collect();
+    let last = bench.submit("last", "a", 5);
+    let _other: Vec<_> = (0..3).map(|_| bench.submit("other", "b", 50)).collect();
+    flood.clear();
+    (0..2).for_each(|_| drop(bench.call()));
+    bench.arrive();
+    // The other user's first one runs beside; behind it, the last of the flood goes by what is ahead of it now.
+    assert_eq!(*last.progress().borrow(), Progress::Queued { position: 0 });
+}
+
+#[tokio::test]
+async fn a_picture_that_can_never_fit_is_refused_and_one_that_just_fits_runs() {
+    let settings = Settings {
+        batch_pixels: 2 * 128 * 128,
+        ..Settings::default()
+    };
+    let bench = Bench::new(settings);
+    let ask = |change: &dyn Fn(&mut ImageSpec)| {
+        let mut image = spec("x", 2);
+        change(&mut image);
+        let job = JobSpec {
+            image,
+            deadline: None,
+        };
+        bench.queue.submit(job, "a", 1)
+    };
+    let error = ask(&|image| image.width = 129).unwrap_err();
+    assert_eq!(error.code(), "too_large");
+    assert!(error.to_string().contains("queue.batch_pixels"), "{error}");
+    // The same picture without guidance takes half of it.
+    let plain = ask(&|image| (image.width, image.guidance_scale) = (256, 1.0));
+    let four = ask(&|image| image.n = 4);
+    for _ in 0..12 {
+        bench.open.send(()).unwrap();
+    }
+    assert!(plain.unwrap().outcome().await.is_ok());
+    assert_eq!(four.unwrap().outcome().await.unwrap().images.len(), 4);
+    // Never more than one guided row, or one plain row of twice its size, in a call.
+    let calls: Vec<_> = bench.calls.try_iter().collect();
+    assert_eq!(calls.len(), 10);
+    assert!(calls.iter().all(|call| call.len() == 1), "{calls:?}");
+}
+
+#[tokio::test]
+async fn pictures_that_are_still_to_be_encoded_and_stored_stop_no_ones_step() {
+    let bench = Bench::new(small());
+    let first = bench.submit("first", "a", 1);
+    let second = bench.submit("second", "b", 6);
+    while *first.progress().borrow() != Progress::Over {
+        bench.call();
+    }
+    // The first job's pictures lie there, encoded by nobody: the second's steps go on to the end.
+    for _ in 0..8 {
+        let _ = bench.open.send(());
+    }
+    assert!(second.outcome().await.is_ok());
+    assert_eq!(first.outcome().await.unwrap().images.len(), 1);
 }
 
 #[tokio::test]

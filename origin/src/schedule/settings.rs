@@ -15,8 +15,8 @@ pub struct Settings {
     pub deadline_seconds: u64,
     /// Denoiser rows in one call; a picture with guidance takes two.
     pub max_batch: usize,
-    /// Pixels in one call, rows times width times height: bounds the memory of a call. Two rows
-    /// are always allowed.
+    /// Pixels in one call, rows times width times height: bounds the memory of a call. A picture
+    /// that alone would need more is refused with `too_large`.
     pub batch_pixels: usize,
     /// Whether a first step is taken at start-up, to measure the rate and warm the device.
     pub warm_up: bool,
@@ -29,7 +29,7 @@ impl Default for Settings {
             longest_wait_seconds: 60,
             deadline_seconds: 600,
             max_batch: 16,
-            batch_pixels: 1 << 20,
+            batch_pixels: 1 << 21,
             warm_up: true,
         }
     }
@@ -53,11 +53,14 @@ impl Settings {
         if !(1..=1024).contains(&self.max_batch) {
             return Err("queue.max_batch must be from 1 to 1024".to_owned());
         }
+        if self.batch_pixels < 64 * 64 {
+            return Err("queue.batch_pixels must be at least 4096".to_owned());
+        }
         Ok(())
     }
 
     /// Denoiser rows of pictures of `area` pixels that one call may have.
     pub fn slots(&self, area: usize) -> usize {
-        (self.batch_pixels / area.max(1)).min(self.max_batch).max(2)
+        (self.batch_pixels / area.max(1)).min(self.max_batch).max(1)
     }
 }

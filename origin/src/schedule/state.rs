@@ -1,7 +1,7 @@
 //! What submitters and the engine's thread share, under one lock held for microseconds.
 
 use super::error::JobError;
-use super::fair::{Ring, Share, work_ahead};
+use super::fair::{Ring, Share, work_ahead, work_until};
 use super::handle::{Done, Life, Previews, Progress};
 use super::rate::Rate;
 use super::settings::Settings;
@@ -13,6 +13,8 @@ use tokio::sync::{oneshot, watch};
 
 /// A job's ends that lead to its submitter.
 pub struct Ticket {
+    /// In order of admission.
+    pub id: u64,
     pub user: String,
     pub admitted: Instant,
     pub deadline: Option<Instant>,
@@ -44,6 +46,8 @@ pub struct Pending {
     pub spec: ImageSpec,
     /// Work, in pixels times denoiser rows times steps.
     pub cost: u64,
+    /// When it starts, in work a unit of weight: jobs start in this order.
+    pub tag: u64,
     pub ticket: Ticket,
 }
 
@@ -55,6 +59,8 @@ pub struct Lane {
     pub running: u64,
     /// Denoiser rows that its running jobs take in a call.
     pub slots: usize,
+    /// The tag of the user's next job, if it is not behind the time by then.
+    pub next_tag: u64,
 }
 
 impl Lane {
@@ -78,7 +84,14 @@ pub struct State {
     /// When what still runs is given up, once stopping.
     pub give_up: Option<Instant>,
     pub next_id: u64,
+    /// The tag of the job that started last.
+    pub virtual_time: u64,
+    /// Work until the first of the running jobs ends, when all go on together.
+    pub work_to_first_end: u64,
 }
+
+/// Tags count thousandths of work a unit of weight, so that weights do not round to nothing.
+const GRAIN: u64 = 1000;
 
 impl State {
     pub fn queued(&self) -> usize {
@@ -89,37 +102,50 @@ impl State {
         self.lanes.values().map(Lane::backlog).sum()
     }
 
-    /// By how much later a new job of that user would end than on an idle machine.
-    pub fn delay(&self, user: &str, weight: u32, cost: u64) -> Duration {
-        let share = |name: &str, lane: &Lane| Share {
-            backlog: lane.backlog(),
-            weight: self.ring.weight(name),
-        };
+    fn shares(&self, user: &str, weight: u32) -> (Share, Vec<Share>) {
         let own = Share {
             backlog: self.lanes.get(user).map_or(0, Lane::backlog),
             weight: u64::from(weight.max(1)),
         };
         let others = self.lanes.iter().filter(|(name, _)| *name != user);
-        let ahead = work_ahead(own, others.map(|(name, lane)| share(name, lane)), cost);
-        self.rate.time_for(ahead)
+        let others = others.map(|(name, lane)| Share {
+            backlog: lane.backlog(),
+            weight: self.ring.weight(name),
+        });
+        (own, others.collect())
     }
 
-    /// Queued jobs in the order they will start if nobody else comes: by the work each has
-    /// ahead in its own lane, over the user's weight.
+    /// By how much later a new job of that user would end than on an idle machine.
+    pub fn delay(&self, user: &str, weight: u32, cost: u64) -> Duration {
+        let (own, others) = self.shares(user, weight);
+        self.rate.time_for(work_ahead(own, others, cost))
+    }
+
+    /// When that delay is `longest` at most, if nobody else comes.
+    pub fn time_until(&self, user: &str, weight: u32, cost: u64, longest: Duration) -> Duration {
+        let (own, others) = self.shares(user, weight);
+        let rate = self.rate.per_second().unwrap_or(0.0);
+        let allowed = (rate * longest.as_secs_f64()) as u64;
+        self.rate.time_for(work_until(own, &others, cost, allowed))
+    }
+
+    /// Puts a job at the end of its user's lane. Its tag says when it starts: after the user's
+    /// jobs before it, and not before what has started by now (start-time fair queueing, Goyal,
+    /// Vin and Cheng, 1996).
+    pub fn enqueue(&mut self, user: &str, weight: u32, mut job: Pending) {
+        self.ring.join(user, weight);
+        let now = self.virtual_time;
+        let lane = self.lanes.entry(user.to_owned()).or_default();
+        job.tag = lane.next_tag.max(now);
+        lane.next_tag = job.tag + job.cost * GRAIN / u64::from(weight.max(1));
+        lane.pending.push_back(job);
+    }
+
+    /// Queued jobs in the order they start if nobody else comes.
     fn order(&self) -> Vec<&Pending> {
-        let mut waiting: Vec<(u128, usize, &Pending)> = Vec::new();
-        for (turn, (name, weight)) in self.ring.users().enumerate() {
-            let Some(lane) = self.lanes.get(name) else {
-                continue;
-            };
-            let mut ahead = lane.running;
-            for job in &lane.pending {
-                waiting.push((u128::from(ahead) * 1000 / u128::from(weight), turn, job));
-                ahead += job.cost;
-            }
-        }
-        waiting.sort_by_key(|(start, turn, _)| (*start, *turn));
-        waiting.into_iter().map(|(_, _, job)| job).collect()
+        let mut waiting: Vec<&Pending> = self.lanes.values().flat_map(|l| &l.pending).collect();
+        waiting.sort_by_key(|job| (job.tag, job.ticket.id));
+        waiting
     }
 
     /// Tells every queued job its position, where that has changed.
@@ -137,7 +163,10 @@ impl State {
     /// Takes out queued jobs that nobody wants any more, or all of them when stopping.
     pub fn take_dead(&mut self, now: Instant) -> Vec<(Pending, JobError)> {
         let mut dead = Vec::new();
-        for lane in self.lanes.values_mut() {
+        let now_tag = self.virtual_time;
+        for (name, lane) in &mut self.lanes {
+            let before = lane.pending.len();
+            let mut tag = lane.pending.front().map_or(0, |job| job.tag);
             for job in std::mem::take(&mut lane.pending) {
                 match job.ticket.over(now) {
                     Some(error) => dead.push((job, error)),
@@ -145,35 +174,38 @@ impl State {
                     None => lane.pending.push_back(job),
                 }
             }
+            if lane.pending.len() < before {
+                // Those behind move up.
+                let weight = self.ring.weight(name);
+                for job in &mut lane.pending {
+                    job.tag = job.tag.min(tag.max(now_tag));
+                    tag = job.tag + job.cost * GRAIN / weight;
+                }
+                lane.next_tag = tag;
+            }
         }
         dead
     }
 
-    /// The next job to begin, if there is room for one: first users below their fair share of
-    /// `slots`, then anybody while the call is not full. The one with the fewest rows goes first.
+    /// The job to begin next, if there is room for it: while the call is not full, and beyond it
+    /// as long as its user is below a fair share of the `slots`. Nobody overtakes it, so that the
+    /// positions that were told are true.
     pub fn take_next(&mut self, slots: impl Fn(&ImageSpec) -> usize) -> Option<Pending> {
         let weights: u64 = self.ring.users().map(|(_, weight)| weight).sum();
         let used: usize = self.lanes.values().map(|lane| lane.slots).sum();
-        let mut best: Option<(u64, String)> = None;
-        for (name, weight) in self.ring.users() {
-            let Some(lane) = self.lanes.get(name) else {
-                continue;
-            };
-            let Some(job) = lane.pending.front() else {
-                continue;
-            };
-            let room = slots(&job.spec);
-            let fair = (room as u64 * weight).div_ceil(weights.max(1));
-            if used >= room && lane.slots as u64 >= fair {
-                continue;
-            }
-            let level = lane.slots as u64 * 1000 / weight;
-            if best.as_ref().is_none_or(|(least, _)| level < *least) {
-                best = Some((level, name.to_owned()));
-            }
+        let heads = self.lanes.iter();
+        let heads = heads.filter_map(|(name, lane)| Some((name, lane, lane.pending.front()?)));
+        let (name, lane, job) = heads.min_by_key(|(_, _, job)| (job.tag, job.ticket.id))?;
+        let room = slots(&job.spec);
+        let weight = self.ring.weight(name);
+        let fair = (room as u64 * weight).div_ceil(weights.max(1));
+        if used >= room && lane.slots as u64 >= fair {
+            return None;
         }
-        let (_, name) = best?;
-        self.lanes.get_mut(&name)?.pending.pop_front()
+        let name = name.clone();
+        let job = self.lanes.get_mut(&name)?.pending.pop_front()?;
+        self.virtual_time = self.virtual_time.max(job.tag);
+        Some(job)
     }
 
     /// Forgets users without work.
@@ -181,5 +213,8 @@ impl State {
         self.lanes.retain(|_, lane| !lane.is_empty());
         let lanes = &self.lanes;
         self.ring.retain(|name| lanes.contains_key(name));
+        if self.lanes.is_empty() {
+            self.virtual_time = 0;
+        }
     }
 }

@@ -11,6 +11,10 @@ pub trait Work: Send + Sync + 'static {
 
     /// The rows of a request, one a picture.
     fn rows(&self, spec: &ImageSpec) -> Result<Vec<Self::Row>, InferError>;
+    /// Pixels of the smallest call that can carry a picture of the request.
+    fn call_pixels(&self, spec: &ImageSpec) -> u64 {
+        spec.width as u64 * spec.height as u64 * spec.branches() as u64
+    }
     /// One step with rows of equal key; each row's own outcome, in order.
     fn step(&self, rows: &mut [&mut Self::Row], max_slots: usize) -> Vec<Result<(), InferError>>;
     /// The picture of a row that has taken all its steps.
@@ -58,6 +62,10 @@ impl Work for Engine {
 
     fn rows(&self, spec: &ImageSpec) -> Result<Vec<Row>, InferError> {
         Engine::rows(self, spec)
+    }
+
+    fn call_pixels(&self, spec: &ImageSpec) -> u64 {
+        Engine::call_pixels(self, spec)
     }
 
     fn step(&self, rows: &mut [&mut Row], max_slots: usize) -> Vec<Result<(), InferError>> {

@@ -39,7 +39,7 @@ pub fn run<W: Work>(work: &W, shared: &Shared) {
     rehearse(work, shared);
     let mut running: Vec<Running<W::Row>> = Vec::new();
     loop {
-        let now = Instant::now();
+        let now = shared.now();
         drop_dead(shared, &mut running, now);
         begin(work, shared, &mut running);
         if running.is_empty() {
@@ -71,10 +71,10 @@ fn rehearse<W: Work>(work: &W, shared: &Shared) {
     for counts in [false, true] {
         let mut refs: Vec<&mut W::Row> = rows.iter_mut().collect();
         let cost: u64 = refs.iter().map(|row| W::facts(row).step_cost()).sum();
-        let start = Instant::now();
+        let start = shared.now();
         let stepped = guarded(|| work.step(&mut refs, usize::MAX));
         if counts && stepped.is_ok() {
-            shared.lock().rate.observe(cost, start.elapsed());
+            shared.lock().rate.observe(cost, shared.now() - start);
         }
     }
 }
@@ -125,21 +125,24 @@ fn begin<W: Work>(work: &W, shared: &Shared, running: &mut Vec<Running<W::Row>>)
         let Some(job) = state.take_next(|spec| settings.slots(spec.width * spec.height)) else {
             return;
         };
-        let Pending { spec, cost, ticket } = job;
+        let Pending {
+            spec, cost, ticket, ..
+        } = job;
         // The estimate stands for the job while its prompt is encoded without the lock.
         lane(&mut state, &ticket.user).running += cost;
         state.running += 1;
         state.publish_positions();
         drop(state);
-        let start = Instant::now();
+        let start = shared.now();
         shared.observe(Observation::Waited(start - ticket.admitted));
         let laid_out = guarded(|| work.rows(&spec)).unwrap_or(Err(InferError::Panicked));
-        let text = start.elapsed();
+        let text = shared.now() - start;
         shared.observe(Observation::Stage {
             stage: "text",
             took: text,
         });
         let mut state = shared.lock();
+        state.rate.observe(0, text);
         let lane = lane(&mut state, &ticket.user);
         lane.running = lane.running.saturating_sub(cost);
         match laid_out {
@@ -232,9 +235,9 @@ fn step<W: Work>(work: &W, shared: &Shared, running: &mut [Running<W::Row>]) {
             }
         }
     }
-    let start = Instant::now();
+    let start = shared.now();
     let outcomes = stepped(work, &mut rows, limit);
-    let took = start.elapsed();
+    let took = shared.now() - start;
     shared.observe(Observation::Batch { slots });
     shared.observe(Observation::Stage {
         stage: "denoise",
@@ -245,6 +248,7 @@ fn step<W: Work>(work: &W, shared: &Shared, running: &mut [Running<W::Row>]) {
     running
         .iter_mut()
         .for_each(|job| settle::<W>(&mut state, job));
+    state.work_to_first_end = work_to_first_end::<W>(running);
     drop(state);
     for ((j, _), outcome) in chosen.iter().zip(outcomes) {
         if let (Some(job), Err(error)) = (running.get_mut(*j), outcome) {
@@ -292,6 +296,18 @@ fn settle<W: Work>(state: &mut State, job: &mut Running<W::Row>) {
     });
 }
 
+/// Work until the first of the running jobs ends, when all go on together.
+fn work_to_first_end<W: Work>(running: &[Running<W::Row>]) -> u64 {
+    let rows =
+        |job: &Running<W::Row>| -> Vec<_> { job.rows.iter().flatten().map(W::facts).collect() };
+    let jobs: Vec<_> = running.iter().map(rows).collect();
+    let a_round: u64 = jobs.iter().flatten().map(Facts::step_cost).sum();
+    let rounds = jobs
+        .iter()
+        .filter_map(|rows| rows.iter().map(|f| f.calls.saturating_sub(f.done)).max());
+    a_round * rounds.min().unwrap_or(0) as u64
+}
+
 /// Steps all rows; where the engine panics, each row alone, so that only the guilty one fails.
 fn stepped<W: Work>(
     work: &W,
@@ -331,12 +347,12 @@ fn finish<W: Work>(work: &W, shared: &Shared, running: &mut Vec<Running<W::Row>>
                 facts.done >= facts.calls
             });
             if let Some(finished) = row.take_if(|_| ready) {
-                let start = Instant::now();
+                let start = shared.now();
                 match guarded(|| work.decode(&finished)).unwrap_or(Err(InferError::Panicked)) {
                     Ok(pixels) => *image = Some(pixels),
                     Err(error) => drop(job.failure.get_or_insert(error)),
                 }
-                let took = start.elapsed();
+                let took = shared.now() - start;
                 job.decode += took;
                 shared.observe(Observation::Stage {
                     stage: "decode",
@@ -358,7 +374,7 @@ fn finish<W: Work>(work: &W, shared: &Shared, running: &mut Vec<Running<W::Row>>
             None => Ok(Done {
                 images: job.images.into_iter().flatten().collect(),
                 queued: job.began - job.ticket.admitted,
-                ran: job.began.elapsed(),
+                ran: shared.now() - job.began,
                 text: job.text,
                 decode: job.decode,
                 cost_milliunits: job.cost_milliunits,

@@ -19,6 +19,7 @@ mod configuration;
 mod crash;
 mod doctor;
 mod edge;
+mod engine;
 mod failing_parts;
 mod isolation;
 mod jobs;

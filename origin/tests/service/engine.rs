@@ -1,0 +1,53 @@
+//! What the engine's bounds and its thread mean to a client.
+
+use serde_json::{Value, json};
+
+use crate::program::{ALL_SCOPES, Service};
+
+#[test]
+fn a_picture_that_never_fits_the_memory_budget_is_refused_and_costs_nothing() {
+    // One picture of the tiny model's size without guidance, and no more.
+    let service = Service::start(&[("SIGNET_QUEUE__BATCH_PIXELS", "4096")]);
+    let token = service.token(ALL_SCOPES);
+    let wish = |guidance: f32| json!({ "prompt": "x", "steps": 1, "guidance_scale": guidance });
+    let refused = service.generate(&token, &wish(5.0));
+    assert_eq!(refused.problem(), (400, "too_large".into()));
+    assert_eq!(refused.header("signet-charged"), Some("0"));
+    let usage = service.get("/api/usage").token(&token).send().ok().json();
+    let rows = usage["limits"].as_array().unwrap();
+    let row = rows.iter().find(|row| row["policy"] == "user-hour");
+    assert_eq!(row.unwrap()["used"], 0);
+    service.generate(&token, &wish(1.0)).ok();
+}
+
+#[test]
+fn steps_go_on_while_another_jobs_pictures_are_being_stored() {
+    // Every job stops for ever once its pictures are encoded and its rows reserved.
+    let service = Service::start(&[("SIGNET_TEST_PAUSE_AT", "reserved")]);
+    let token = service.token(ALL_SCOPES);
+    let start = |steps: usize| {
+        let request = service.post("/api/generate").token(&token);
+        let request = request.header("prefer", "respond-async");
+        let body = json!({ "prompt": "x", "steps": steps, "guidance_scale": 1, "seed": 1 });
+        let job = request.json(&body).send().ok().json();
+        job["job"]["id"].as_str().unwrap().to_owned()
+    };
+    let state = |id: &str| -> Value {
+        let answer = service.get(&format!("/api/jobs/{id}")).token(&token).send();
+        answer.ok().json()["job"].clone()
+    };
+    let first = start(1);
+    while !service.log().contains("paused for a test") {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    let second = start(100);
+    // It takes all its steps, and then its own pictures are being stored.
+    let all_taken = || {
+        let job = state(&second);
+        job["status"] == "running" && (job["step"].is_null() || job["step"] == 100)
+    };
+    while !all_taken() {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    assert_eq!(state(&first)["status"], "running");
+}
