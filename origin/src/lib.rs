@@ -34,5 +34,6 @@ pub mod storage;
 pub mod studio;
 pub mod sweep;
 pub mod telemetry;
+pub mod tls;
 pub mod upload;
 pub mod watch;

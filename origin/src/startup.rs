@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::dev::Server;
-use actix_web::middleware::from_fn;
+use actix_web::http::header::STRICT_TRANSPORT_SECURITY;
+use actix_web::middleware::{Condition, DefaultHeaders, from_fn};
 use actix_web::{App as ActixApp, HttpServer, web};
 use futures_util::future::join_all;
 use shared::keyring::Keyring;
@@ -36,6 +37,8 @@ use crate::storage::{Store, StoreError};
 use crate::studio::Studio;
 use crate::telemetry::trace::{self, Tracer};
 use crate::telemetry::{Metrics, PromptHasher};
+use crate::tls::redirect::{self, Targets};
+use crate::tls::{HSTS, LiveCertificate};
 use crate::upload::Uploads;
 use crate::watch::Watch;
 use crate::{images, middleware, routes};
@@ -362,10 +365,11 @@ struct Bound {
     public: SocketAddr,
     images: Option<SocketAddr>,
     operator: SocketAddr,
+    redirect: Option<SocketAddr>,
 }
 
 /// Fixes port 0 by binding first, so that every address in the configuration is the real one.
-fn bind(settings: &mut Settings) -> std::io::Result<[Option<std::net::TcpListener>; 3]> {
+fn bind(settings: &mut Settings) -> std::io::Result<[Option<std::net::TcpListener>; 4]> {
     let listen = |address: &mut SocketAddr| {
         let named = |error: std::io::Error| {
             std::io::Error::new(error.kind(), format!("{address}: {error}"))
@@ -382,7 +386,30 @@ fn bind(settings: &mut Settings) -> std::io::Result<[Option<std::net::TcpListene
     } else {
         None
     };
-    Ok([Some(public), images, Some(operator)])
+    let redirect = match &mut settings.server.tls.redirect_bind {
+        Some(address) => Some(listen(address)?),
+        None => None,
+    };
+    Ok([Some(public), images, Some(operator), redirect])
+}
+
+/// A server on a listener, within the bounds that all of them share.
+macro_rules! listening {
+    ($server:expr, $listener:expr, $tls:expr, $workers:expr) => {{
+        let server = $server
+            .shutdown_timeout(DRAIN_SECONDS)
+            .h1_allow_half_closed(false)
+            .client_request_timeout(HEADERS_WITHIN)
+            .tls_handshake_timeout(HEADERS_WITHIN)
+            .disable_signals();
+        let tls: &Option<rustls::ServerConfig> = $tls;
+        match tls {
+            Some(config) => server.listen_rustls_0_23($listener, config.clone())?,
+            None => server.listen($listener)?,
+        }
+        .workers($workers)
+        .run()
+    }};
 }
 
 /// Runs the service until SIGINT or SIGTERM.
@@ -392,11 +419,14 @@ fn bind(settings: &mut Settings) -> std::io::Result<[Option<std::net::TcpListene
 pub async fn serve(mut settings: Settings, clock: Clock) -> Result<(), StartError> {
     let parts = Parts::open(&settings).await?;
     let revoker = Revoker::of(&settings)?;
-    let [public, images, operator] = bind(&mut settings)?;
+    let certificate = settings.server.tls.files();
+    let certificate = certificate.map(LiveCertificate::open).transpose()?;
+    let [public, images, operator, plain] = bind(&mut settings)?;
     let bound = Bound {
         public: settings.server.bind,
         images: images.as_ref().map(|_| settings.images.bind),
         operator: settings.server.operator_bind,
+        redirect: settings.server.tls.redirect_bind,
     };
     let ready_file = settings.server.ready_file.clone();
     let app = App::open(settings, clock, parts).await?;
@@ -432,6 +462,26 @@ pub async fn serve(mut settings: Settings, clock: Clock) -> Result<(), StartErro
         &app.settings.images.url(),
         &app.engine.models(),
     )?);
+    let tls = match certificate {
+        Some(certificate) => {
+            let config = certificate.config()?;
+            certificate.show(&app.metrics);
+            tokio::spawn(certificate.follow(app.metrics.clone()));
+            Some(config)
+        }
+        None => None,
+    };
+    let is_tls = tls.is_some();
+    let hsts = move || {
+        Condition::new(
+            is_tls,
+            DefaultHeaders::new().add((STRICT_TRANSPORT_SECURITY, HSTS)),
+        )
+    };
+    let targets = web::Data::new(Targets([
+        app.settings.server.url(),
+        app.settings.images.url(),
+    ]));
     let data = web::Data::new(app);
     let mut servers = Vec::new();
     if let Some(listener) = public {
@@ -441,18 +491,10 @@ pub async fn serve(mut settings: Settings, clock: Clock) -> Result<(), StartErro
                 .app_data(data.clone())
                 .app_data(studio.clone())
                 .wrap(from_fn(middleware::public))
+                .wrap(hsts())
                 .configure(routes::public)
         });
-        servers.push(
-            server
-                .shutdown_timeout(DRAIN_SECONDS)
-                .h1_allow_half_closed(false)
-                .client_request_timeout(HEADERS_WITHIN)
-                .disable_signals()
-                .listen(listener)?
-                .workers(2)
-                .run(),
-        );
+        servers.push(listening!(server, listener, &tls, 2));
     }
     if let Some(listener) = images {
         let data = data.clone();
@@ -460,18 +502,10 @@ pub async fn serve(mut settings: Settings, clock: Clock) -> Result<(), StartErro
             ActixApp::new()
                 .app_data(data.clone())
                 .wrap(from_fn(middleware::images))
+                .wrap(hsts())
                 .configure(routes::images)
         });
-        servers.push(
-            server
-                .shutdown_timeout(DRAIN_SECONDS)
-                .h1_allow_half_closed(false)
-                .client_request_timeout(HEADERS_WITHIN)
-                .disable_signals()
-                .listen(listener)?
-                .workers(1)
-                .run(),
-        );
+        servers.push(listening!(server, listener, &tls, 1));
     }
     if let Some(listener) = operator {
         let server = HttpServer::new(move || {
@@ -481,16 +515,15 @@ pub async fn serve(mut settings: Settings, clock: Clock) -> Result<(), StartErro
                 .wrap(from_fn(middleware::operator))
                 .configure(routes::operator)
         });
-        servers.push(
-            server
-                .shutdown_timeout(DRAIN_SECONDS)
-                .h1_allow_half_closed(false)
-                .client_request_timeout(HEADERS_WITHIN)
-                .disable_signals()
-                .listen(listener)?
-                .workers(1)
-                .run(),
-        );
+        servers.push(listening!(server, listener, &None, 1));
+    }
+    if let Some(listener) = plain {
+        let server = HttpServer::new(move || {
+            ActixApp::new()
+                .app_data(targets.clone())
+                .default_service(web::to(redirect::send_on))
+        });
+        servers.push(listening!(server, listener, &None, 1));
     }
     if let Some(revoker) = revoker {
         jobs.spawn(revoker.keep_telling(state, clock, decided));
@@ -521,7 +554,7 @@ async fn run(servers: Vec<Server>, queue: &Queue, jobs: &Jobs) -> Result<(), Sta
 }
 
 fn announce(bound: &Bound, ready_file: &Path) -> std::io::Result<()> {
-    let json = serde_json::json!({ "public": bound.public, "images": bound.images, "operator": bound.operator });
+    let json = serde_json::json!({ "public": bound.public, "images": bound.images, "operator": bound.operator, "redirect": bound.redirect });
     tracing::info!(public = %bound.public, operator = %bound.operator, images = ?bound.images, "ready");
     if ready_file.as_os_str().is_empty() {
         Ok(())

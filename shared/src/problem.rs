@@ -67,6 +67,12 @@ pub const RANGE_NOT_SATISFIABLE: Problem = problem(
 );
 /// A host that is not ours.
 pub const UNKNOWN_HOST: Problem = problem(421, "unknown_host", "This host is not served here.");
+/// Sent in clear where only HTTPS is served.
+pub const HTTPS_REQUIRED: Problem = problem(
+    403,
+    "https_required",
+    "Only HTTPS is served here; what was sent in clear may have been read.",
+);
 /// Too large a body.
 pub const BODY_TOO_LARGE: Problem =
     problem(413, "body_too_large", "The body is larger than allowed.");

@@ -59,6 +59,9 @@ impl Settings {
     pub fn validate(&self) -> Result<(), String> {
         self.server.validate()?;
         self.images.validate()?;
+        self.server
+            .tls
+            .validate([&self.server.url(), &self.images.url()])?;
         self.auth.validate()?;
         self.limits.validate()?;
         self.state.validate()?;

@@ -8,6 +8,7 @@ use shared::link::MAX_LIFE;
 use shared::referer::RefererPolicy;
 
 use crate::secret::Secret;
+use crate::tls::TlsSettings;
 
 /// Listeners and host names.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +26,8 @@ pub struct ServerSettings {
     pub operator_hosts: Vec<String>,
     /// A file into which the bound addresses are written as JSON once everything answers. Empty: none.
     pub ready_file: PathBuf,
+    /// TLS of the public and the images listener.
+    pub tls: TlsSettings,
 }
 
 const fn loopback(port: u16) -> SocketAddr {
@@ -40,6 +43,7 @@ impl Default for ServerSettings {
             hosts: Vec::new(),
             operator_hosts: Vec::new(),
             ready_file: PathBuf::new(),
+            tls: TlsSettings::default(),
         }
     }
 }

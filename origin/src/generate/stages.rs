@@ -311,6 +311,12 @@ fn log(app: &App, job: &Admitted, stored: &StoredImages) {
     let before = prompt_hash.before.as_deref();
     app.watch
         .made(user, &prompt_hash.now, before, pictures, took);
+    let repeats = &app.metrics.health.repeats;
+    repeats.note(
+        before.unwrap_or(&prompt_hash.now),
+        user,
+        app.clock.seconds(),
+    );
     for row in &stored.rows {
         app.metrics.storage.add(row.bytes as f64);
         GenerationLine {

@@ -15,6 +15,9 @@ pub async fn metrics(app: web::Data<App>) -> HttpResponse {
     if let Err(error) = crate::telemetry::ages::measure(&app).await {
         tracing::warn!(%error, "the keys' age is not known");
     }
+    let away = app.limits.is_away().await;
+    app.metrics.health.redis_away.set(i64::from(away));
+    app.metrics.health.show_repeats(app.clock.seconds());
     HttpResponse::Ok()
         .content_type("text/plain; version=0.0.4; charset=utf-8")
         .body(app.metrics.render())

@@ -134,6 +134,14 @@ impl Limits {
         Ok(limits)
     }
 
+    /// Whether a shared server is configured and does not answer.
+    pub async fn is_away(&self) -> bool {
+        match &self.inner.remote {
+            Some(remote) => !remote.answers().await,
+            None => false,
+        }
+    }
+
     /// Limits that all processes of a deployment share, kept by the server behind `state.url`. Must be called on a
     /// runtime; a server that is away is no error.
     ///

@@ -2,6 +2,7 @@
 
 use shared::report::{UNKNOWN_KID, VERDICTS};
 
+use super::Health;
 use crate::edge_trust::counts::EDGE_POLICIES;
 use crate::schedule::Observation;
 use crate::upload::UploadError;
@@ -44,6 +45,8 @@ pub struct Metrics {
     pub key_age: GaugeVec,
     /// `signet_trace_spans_dropped_total`.
     pub spans_dropped: IntCounter,
+    /// What no request moves by itself.
+    pub health: Health,
 }
 
 const SECONDS: [f64; 12] = [
@@ -156,6 +159,7 @@ impl Metrics {
                 &["verdict", "kid"],
             )?,
             uploads: counters("signet_uploads_total", "Uploads by verdict.", &["verdict"])?,
+            health: Health::new(&registry)?,
             stage,
             queue_depth,
             storage,
@@ -237,6 +241,11 @@ mod tests {
             "signet_user_generations",
             "signet_links_total",
             "signet_uploads_total",
+            "signet_prompt_repeats",
+            "signet_redis_away",
+            "signet_certificate_not_before_seconds",
+            "signet_certificate_not_after_seconds",
+            "signet_certificate_reload_failures_total",
         ] {
             assert!(text.contains(&format!("# TYPE {name} ")), "{name}");
         }

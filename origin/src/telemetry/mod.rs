@@ -1,10 +1,12 @@
 //! What operators see: metrics, and log lines without a prompt, a token, a signature or a key.
 
 pub(crate) mod ages;
+mod health;
 mod line;
 mod metrics;
 mod prompt_hash;
 mod prompt_keys;
+mod repeats;
 pub mod trace;
 
 use std::path::{Path, PathBuf};
@@ -16,6 +18,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
 
+pub use health::Health;
 pub use line::{GenerationLine, RequestId};
 pub use metrics::Metrics;
 pub use prompt_hash::{PromptHash, PromptHasher};

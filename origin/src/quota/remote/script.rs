@@ -59,6 +59,17 @@ impl Packed {
 }
 
 impl Remote {
+    /// Whether the server answers within the time-out. Asked anew, since a quiet service would not notice.
+    pub(in crate::quota) async fn answers(&self) -> bool {
+        let mut connection = self.inner.connection.clone();
+        let ping = redis::cmd("PING");
+        let answer = ping.query_async::<String>(&mut connection);
+        matches!(
+            tokio::time::timeout(self.inner.timeout, answer).await,
+            Ok(Ok(_))
+        )
+    }
+
     /// Runs a script within the time-out; `LEAST` numbers must come back.
     pub(super) async fn run<const LEAST: usize>(
         &self,

@@ -1,0 +1,80 @@
+//! Gauges of what stands around a request: repeated prompts, the shared state, the certificate.
+
+use std::sync::Arc;
+
+use prometheus::{Gauge, IntCounter, IntGauge, IntGaugeVec, Opts, Registry};
+
+use super::repeats::Repeats;
+
+/// Series that no request moves by itself.
+#[derive(Clone, Debug)]
+pub struct Health {
+    /// Prompts of the last hour.
+    pub repeats: Arc<Repeats>,
+    repeated: IntGaugeVec,
+    /// `signet_redis_away`: 1 while a configured Redis does not answer.
+    pub redis_away: IntGauge,
+    /// `signet_certificate_not_before_seconds`, Unix time; 0 without a certificate.
+    pub certificate_from: Gauge,
+    /// `signet_certificate_not_after_seconds`, Unix time; 0 without a certificate.
+    pub certificate_until: Gauge,
+    /// `signet_certificate_reload_failures_total`.
+    pub certificate_failures: IntCounter,
+}
+
+impl Health {
+    /// # Errors
+    /// Only a defect: two metrics of one name.
+    pub(super) fn new(registry: &Registry) -> prometheus::Result<Self> {
+        let repeated = IntGaugeVec::new(
+            Opts::new(
+                "signet_prompt_repeats",
+                "Generations of the most repeated prompt in the last hour.",
+            ),
+            &["by"],
+        )?;
+        let redis_away = IntGauge::new(
+            "signet_redis_away",
+            "1 while a configured Redis does not answer.",
+        )?;
+        let certificate_from = Gauge::new(
+            "signet_certificate_not_before_seconds",
+            "Unix time from which the certificate in use is valid; 0 without one.",
+        )?;
+        let certificate_until = Gauge::new(
+            "signet_certificate_not_after_seconds",
+            "Unix time until which the certificate in use is valid; 0 without one.",
+        )?;
+        let certificate_failures = IntCounter::new(
+            "signet_certificate_reload_failures_total",
+            "Changed certificate files that could not be used.",
+        )?;
+        registry.register(Box::new(repeated.clone()))?;
+        registry.register(Box::new(redis_away.clone()))?;
+        registry.register(Box::new(certificate_from.clone()))?;
+        registry.register(Box::new(certificate_until.clone()))?;
+        registry.register(Box::new(certificate_failures.clone()))?;
+        let health = Self {
+            repeats: Arc::default(),
+            repeated,
+            redis_away,
+            certificate_from,
+            certificate_until,
+            certificate_failures,
+        };
+        health.show_repeats(0);
+        Ok(health)
+    }
+
+    /// Brings `signet_prompt_repeats` up to `now`, in seconds.
+    pub fn show_repeats(&self, now: u64) {
+        let most = self.repeats.most(now);
+        for (by, count) in [
+            ("one_user", most.by_one_user),
+            ("many_users", most.by_many_users),
+        ] {
+            let count = i64::try_from(count).unwrap_or(i64::MAX);
+            self.repeated.with_label_values(&[by]).set(count);
+        }
+    }
+}
