@@ -72,6 +72,8 @@ def caption(emoji: Emoji, natural: str | None, recoloured: str | None, rng: rand
     keywords = [word for word in emoji.keywords if not COLOUR_WORDS & set(word.split())]
     if recoloured:
         subject = plain_name(emoji)
+    elif rng.random() < 0.25:
+        return emoji.name
     draw = rng.random()
     if keywords and draw < 0.1:
         subject = rng.choice(keywords)

@@ -18,9 +18,10 @@ PACKAGES = (
     "emojibase-data@17.0.0",  # more keywords, MIT
 )
 SIZE = 128
-# Country flags are not part of Microsoft's release; the technologists show a laptop with a trademark.
+# Country flags are not part of Microsoft's release; the technologists show a laptop with a trademark, and one of the
+# paperclips resembles a company's mascot.
 LEFT_OUT_GROUPS = {"Flags"}
-LEFT_OUT_WORDS = ("technologist",)
+LEFT_OUT_WORDS = ("technologist", "paperclip")
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ COMPOSED = (
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--names", type=int, default=200, help="how many names are drawn from the set")
-    parser.add_argument("--guidance", type=float, default=3.0)
+    parser.add_argument("--guidance", type=float, default=1.5)
     options = parser.parse_args()
     torch.set_grad_enabled(False)
     emojis, rgba = data.load()
@@ -42,7 +42,7 @@ def main() -> None:
         "colours": _colours(pipe, emojis, rgba, white, options),
         "vae_psnr_db": reconstruction[0],
         "vae_worst_tenth_db": reconstruction[1],
-        "seconds_a_picture": _speed(pipe, options),
+        "torch_cpu_seconds_a_picture": _speed(pipe, options),
         **_edges(pipe, options),
     }
     (HERE / "figures.json").write_text(json.dumps(figures, indent=2) + "\n")
@@ -111,10 +111,11 @@ def _reconstruction(vae, white) -> tuple[float, float]:
 
 
 def _speed(pipe, options) -> float:
+    """CPU time, which other work on the machine does not stretch; Signet's engine is measured by its own benchmark."""
     sample.pictures(pipe, ["a red apple"], steps=2)
-    start = time.monotonic()
+    start = time.process_time()
     sample.pictures(pipe, ["a red apple"], guidance=options.guidance)
-    return time.monotonic() - start
+    return time.process_time() - start
 
 
 def _edges(pipe, options) -> dict:

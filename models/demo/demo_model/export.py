@@ -4,6 +4,7 @@ Differences that a reader of the folder meets: `timestep` has one value a row, s
 a batch; weights are stored in fp16 and widened by a Cast when the graph is loaded, so all arithmetic is fp32.
 """
 
+import functools
 import json
 import shutil
 
@@ -17,7 +18,7 @@ from .paths import HERE
 
 MODEL = HERE / "emoji-128"
 # What the engine offers when a request names nothing; the pipeline's own files have no place for it.
-CARD = {"name": "emoji-128", "guidance_scale": 3.0, "steps": 20, "min_side": 64, "max_side": 256}
+CARD = {"name": "emoji-128", "guidance_scale": 1.5, "steps": 20, "min_side": 64, "max_side": 256}
 OPSET = 18
 PICTURE = {0: "batch_size", 2: "height", 3: "width"}
 LATENT = {0: "batch_size", 2: "height_latent", 3: "width_latent"}
@@ -30,6 +31,7 @@ AXES = {
 SMALLEST_HALF = 16  # elements; shorter tensors are not worth a Cast
 
 
+@functools.cache
 def rounded() -> tuple:
     """Tokenizer, text encoder, denoiser and autoencoder with every weight rounded to fp16, held in fp32."""
     pair, autoencoder = unet.load(), vae.load()
@@ -95,7 +97,10 @@ def _graph(name: str, module, call, inputs: dict[str, torch.Tensor], outputs: li
     onnx.checker.check_model(model)
     onnx.save(model, path)
     config = module.config
-    _write(folder / "config.json", config.to_dict() if hasattr(config, "to_dict") else dict(config))
+    values = config.to_dict() if hasattr(config, "to_dict") else dict(config)
+    if "_use_default_values" in values:
+        values["_use_default_values"] = sorted(values["_use_default_values"])  # diffusers keeps a set
+    _write(folder / "config.json", values)
 
 
 def _halve(graph: onnx.GraphProto) -> None:

@@ -2,15 +2,15 @@
 
 import argparse
 
-PHASES = ("data", "vae", "latents", "unet", "export", "goldens")
+PHASES = ("data", "vae", "latents", "unet", "draft", "drafted", "decoder", "export", "goldens")
+# Of a worker's CPU time.
+MINUTES = {"vae": 12, "broad": 33, "everyday": 15, "icons": 7, "draft": 5, "drafted": 40, "decoder": 20}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--vae-minutes", type=float, default=12)
-    parser.add_argument("--unet-minutes", type=float, default=33)
-    parser.add_argument("--everyday-minutes", type=float, default=15)
-    parser.add_argument("--icons-minutes", type=float, default=7)
+    for name, minutes in MINUTES.items():
+        parser.add_argument(f"--{name}-minutes", type=float, default=minutes)
     parser.add_argument("phases", nargs="*", metavar="PHASE", help=" ".join(PHASES))
     options = parser.parse_args()
     if unknown := set(options.phases) - set(PHASES):
@@ -37,7 +37,20 @@ def run(phase: str, options: argparse.Namespace) -> None:
     elif phase == "unet":
         from . import unet
 
-        unet.train(options.unet_minutes, options.everyday_minutes, options.icons_minutes)
+        unet.train(unet.STAGES[:3], (options.broad_minutes, options.everyday_minutes, options.icons_minutes))
+    elif phase == "draft":
+        from . import draft
+
+        draft.train(options.draft_minutes)
+        draft.settle()
+    elif phase == "drafted":
+        from . import unet
+
+        unet.train([unet.DRAFTED], [options.drafted_minutes])
+    elif phase == "decoder":
+        from . import decoder
+
+        decoder.train(options.decoder_minutes)
     elif phase == "export":
         from . import export
 

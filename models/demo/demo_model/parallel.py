@@ -54,14 +54,15 @@ def average(parameters) -> None:
 
 
 class Budget:
-    """Training by the clock: how much of the budget is spent, over all resumed runs; the same in every worker."""
+    """Training by CPU time, which other work on the machine does not use up: how much of a worker's budget is spent,
+    over all resumed runs; the same in every worker."""
 
     def __init__(self, minutes: float, spent: float = 0.0):
-        self.seconds, self.spent, self.last = minutes * 60, spent, time.monotonic()
+        self.seconds, self.spent, self.last = minutes * 60, spent, time.process_time()
 
     def progress(self) -> float:
         """Spent share, 0 to 1, as worker 0 sees it."""
-        now = time.monotonic()
+        now = time.process_time()
         self.spent += now - self.last
         self.last = now
         shared = torch.tensor([self.spent], dtype=torch.float64)
@@ -84,6 +85,24 @@ class Ema:
                 self.values[name].lerp_(value.detach(), 1 - decay)
             else:
                 self.values[name].copy_(value)
+
+
+class Clock:
+    """Tells when a checkpoint is due: every two minutes."""
+
+    def __init__(self):
+        self.last = time.monotonic()
+
+    def due(self) -> bool:
+        if time.monotonic() - self.last < 120:
+            return False
+        self.last = time.monotonic()
+        return True
+
+
+def falling(progress: float, start: float = 0.6) -> float:
+    """The rate's share: whole until `start`, then straight down to nothing, so that a budget can be changed midway."""
+    return min(1.0, max(0.0, (1 - progress) / (1 - start)))
 
 
 def save(path, **state) -> None:

@@ -10,12 +10,21 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from diffusers import DDIMScheduler, UNet2DConditionModel
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionOutput
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from . import captions, data, latents, parallel, text
+from .draft import Draft
+from .draft import checkpoint as draft_checkpoint
 from .paths import work_folder
+from .vae import CHANNELS
 
 BATCH = 32  # a worker
+DRAFT_NOISE = 0.4  # deviation of the noise on a training draft, at most: the draft is a hint, not the picture
+DRAFT_LOSS = 0.2
+DRAFT_ERROR = 0.01  # variance; less than measured, for noise left in shows as speckle
+# The draft's share of the prediction rises from nothing to all between these deviations of the noise.
+DRAFT_FROM, DRAFT_WHOLE = 0.15, 0.6
 NO_CAPTION = 0.1  # share of empty captions, for guidance
 AVERAGE_EVERY = 8  # steps each worker takes alone between two averages of the weights
 
@@ -30,24 +39,56 @@ class Stage:
     everyday_turned: float  # the same in other colours
     rest: float
     rest_turned: float
+    drafted: bool = False  # whether the U-Net is given the draft
 
 
 BROAD = Stage("broad", 1.2e-3, 0.49, 0.21, 0.26, 0.04)
 EVERYDAY = Stage("everyday", 1.0e-3, 0.64, 0.21, 0.13, 0.02)
 ICONS = Stage("icons", 1.0e-3, 0.72, 0.18, 0.08, 0.02)
-STAGES = (BROAD, EVERYDAY, ICONS)
+DRAFTED = Stage("drafted", 1.0e-3, 0.16, 0.12, 0.60, 0.12, drafted=True)
+STAGES = (BROAD, EVERYDAY, ICONS, DRAFTED)
 
 
-def build() -> UNet2DConditionModel:
-    """An untrained denoiser of 10.9 M parameters."""
-    return UNet2DConditionModel(
-        sample_size=16, in_channels=4, out_channels=4, layers_per_block=1, block_out_channels=(64, 128, 192),
+class Denoiser(UNet2DConditionModel):
+    """The standard U-Net, mixed with what the draft of the words says: the noisier the latents, the more the draft
+    counts. The U-Net is given the draft too, as further input channels."""
+
+    def forward(self, sample, timestep, encoder_hidden_states, drafted=None, **options):
+        if drafted is None:
+            drafted = self.draft(encoder_hidden_states)
+        # The draft has the trained size; other sizes get it stretched.
+        drafted = F.interpolate(drafted.to(sample.dtype), size=sample.shape[-2:], mode="bilinear")
+        power = self.powers[torch.as_tensor(timestep).reshape(-1).long()].view(-1, 1, 1, 1)
+        share = (((1 - power).sqrt() - DRAFT_FROM) / (DRAFT_WHOLE - DRAFT_FROM)).clamp(0, 1)
+        own = self.plain(torch.cat([sample, drafted], 1), timestep, encoder_hidden_states)
+        made = (1 - share) * own + share * _expected(sample, power, drafted)
+        return UNet2DConditionOutput(made) if options.get("return_dict", True) else (made,)
+
+    def plain(self, sample, timestep, words):
+        """The U-Net alone."""
+        return super().forward(sample, timestep, words, return_dict=False)[0]
+
+
+def _expected(noisy, power, drafted):
+    """E[v | noisy, drafted] for pictures of unit variance and drafts off by DRAFT_ERROR; bounded at every timestep."""
+    mixed = power.sqrt() * (1 - DRAFT_ERROR) * noisy - drafted
+    return (1 - power).sqrt() * mixed / (1 - power + DRAFT_ERROR * power)
+
+
+def build() -> Denoiser:
+    """An untrained denoiser of 11.9 M parameters."""
+    model = Denoiser(
+        sample_size=16, in_channels=2 * CHANNELS, out_channels=CHANNELS, layers_per_block=1, block_out_channels=(64, 128, 192),
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
         cross_attention_dim=128, attention_head_dim=4, norm_num_groups=16,
         # The pooled caption joins the timestep's embedding: words reach every block, not the attention alone.
         addition_embed_type="text", addition_embed_type_num_heads=8,
     )
+    model.draft = Draft(128)
+    model.register_buffer("powers", scheduler().alphas_cumprod.clone(), persistent=False)
+    model.register_to_config(in_channels=CHANNELS)  # what a caller gives it
+    return model
 
 
 def scheduler() -> DDIMScheduler:
@@ -62,9 +103,9 @@ def checkpoint(stage: Stage):
     return work_folder() / f"unet-{stage.name}.pt"
 
 
-def train(*minutes: float) -> None:
-    """Trains, or goes on, until each stage has had its minutes; each starts from the one before."""
-    for stage, budget in zip(STAGES, minutes, strict=True):
+def train(stages, minutes) -> None:
+    """Trains, or goes on, until each stage has had its minutes of a worker's CPU time; each starts from the one before."""
+    for stage, budget in zip(stages, minutes, strict=True):
         path = checkpoint(stage)
         if not path.exists() or torch.load(path, weights_only=True)["spent"] < budget * 60:
             parallel.launch(_train, stage, budget)
@@ -81,7 +122,9 @@ class Both(torch.nn.Module):
 class Draw:
     """Draws training rows with captions; everyday pictures more often than the rest."""
 
-    def __init__(self, stage: Stage, seed: int):
+    def __init__(self, stage: Stage, seed: int, batch: int = BATCH, no_caption: float = NO_CAPTION):
+        self.size, self.no_caption = batch, no_caption
+        torch.manual_seed(seed)
         self.emojis, _ = data.load()
         self.latents, self.rows = latents.load()
         chosen = captions.is_icon if stage == ICONS else captions.is_core
@@ -97,12 +140,12 @@ class Draw:
         self.random = random.Random(seed)
 
     def batch(self) -> tuple[torch.Tensor, list[str]]:
-        chosen = torch.multinomial(self.weights, BATCH, replacement=True).tolist()
+        chosen = torch.multinomial(self.weights, self.size, replacement=True).tolist()
         texts = []
         for at in chosen:
             index, natural, turned = self.rows[at]
             words = captions.caption(self.emojis[index], natural, turned, self.random)
-            texts.append("" if self.random.random() < NO_CAPTION else words)
+            texts.append("" if self.random.random() < self.no_caption else words)
         return self.latents[chosen], texts
 
 
@@ -121,19 +164,21 @@ def _train(rank: int, stage: Stage, minutes: float) -> None:
     elif stage != BROAD:
         before = checkpoint(STAGES[STAGES.index(stage) - 1])
         model.load_state_dict(torch.load(before, weights_only=True)["ema"])
+        if stage.drafted:
+            made = torch.load(draft_checkpoint(), weights_only=True)["ema"]
+            for name, part in (("text", model.text), ("draft", model.unet.draft)):
+                part.load_state_dict({key[len(name) + 1:]: value for key, value in made.items() if key.startswith(f"{name}.")})
     ema = parallel.Ema(model, 0.93)
     if step:
         ema.values, ema.steps = state["ema"], step
-    random_seed = 1000 + rank + 10 * step
-    torch.manual_seed(random_seed)
-    draw, alphas = Draw(stage, random_seed), scheduler().alphas_cumprod
-    saved, mean = budget.spent, 1.0
+    draw, alphas = Draw(stage, 1000 + rank + 10 * step), scheduler().alphas_cumprod
+    clock, mean = parallel.Clock(), 1.0
     while (progress := budget.progress()) < 1:
         for _ in range(AVERAGE_EVERY):
             for group in optimizer.param_groups:
-                group["lr"] = stage.rate * min(1, (step + 1) / 60) * (1 - progress)
+                group["lr"] = stage.rate * min(1, (step + 1) / 60) * parallel.falling(progress)
             clean, texts = draw.batch()
-            loss = _loss(model, alphas, clean, text.token_ids(tokenizer, texts))
+            loss = _loss(model, alphas, clean, text.token_ids(tokenizer, texts), stage)
             optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(weights, 1.0)
@@ -144,8 +189,7 @@ def _train(rank: int, stage: Stage, minutes: float) -> None:
         ema.update(model)
         if rank == 0:
             print(f"{stage.name} step {step} {budget.spent:.0f}s loss {mean:.4f}", flush=True)
-            if budget.spent - saved > 90:
-                saved = budget.spent
+            if clock.due():
                 _save(stage, model, ema, optimizer, step, budget)
     if rank == 0:
         _save(stage, model, ema, optimizer, step, budget)
@@ -158,7 +202,7 @@ def _save(stage, model, ema, optimizer, step, budget) -> None:
     )
 
 
-def _loss(model: Both, alphas, clean, ids) -> torch.Tensor:
+def _loss(model: Both, alphas, clean, ids, stage: Stage) -> torch.Tensor:
     noise = torch.randn_like(clean)
     # One stratum of the schedule a row: less variance than independent draws.
     times = ((torch.arange(BATCH) + torch.rand(BATCH)) / BATCH * len(alphas)).long().clamp(max=len(alphas) - 1)
@@ -168,12 +212,18 @@ def _loss(model: Both, alphas, clean, ids) -> torch.Tensor:
     # The fused attention kernel's backward takes twice the time of the plain one at these sizes.
     with torch.autocast("cpu", torch.bfloat16), sdpa_kernel([SDPBackend.MATH]):
         words = model.text(ids).last_hidden_state
-        predicted = model.unet(noisy, times, words).sample
-    return F.mse_loss(predicted.float(), signal * noise - spread * clean)
+        if stage.drafted:
+            drafted = model.unet.draft(words).float()
+            hint = drafted.detach() + DRAFT_NOISE * torch.rand(BATCH, 1, 1, 1) * torch.randn_like(clean)
+            predicted = model.unet(noisy, times, words, drafted=hint).sample
+        else:
+            predicted = model.unet.plain(torch.cat([noisy, torch.zeros_like(noisy)], 1), times, words)
+    loss = F.mse_loss(predicted.float(), signal * noise - spread * clean)
+    return loss + DRAFT_LOSS * F.mse_loss(drafted, clean) if stage.drafted else loss
 
 
-def load() -> Both:
-    """The trained pair (moving average)."""
+def load(stage: Stage = DRAFTED) -> Both:
+    """The pair as the stage left it (moving average)."""
     model = Both(text.load_tokenizer()).eval()
-    model.load_state_dict(torch.load(checkpoint(ICONS), weights_only=True)["ema"])
+    model.load_state_dict(torch.load(checkpoint(stage), weights_only=True)["ema"])
     return model

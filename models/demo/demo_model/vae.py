@@ -11,12 +11,13 @@ from .paths import work_folder
 
 BATCH = 8  # a worker
 RATE = 2e-3
+CHANNELS = 4  # of the latents
 
 
 def build() -> AutoencoderKL:
     """An untrained autoencoder."""
     return AutoencoderKL(
-        in_channels=3, out_channels=3, latent_channels=4, block_out_channels=(16, 32, 64, 96), layers_per_block=1,
+        in_channels=3, out_channels=3, latent_channels=CHANNELS, block_out_channels=(16, 32, 64, 96), layers_per_block=1,
         down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
         norm_num_groups=8, mid_block_add_attention=False, sample_size=128, scaling_factor=1.0,
     )
@@ -37,7 +38,7 @@ def _train(rank: int, minutes: float) -> None:
     _, rgba = data.load()
     pictures = torch.from_numpy(data.over_white(rgba)).permute(0, 3, 1, 2)
     torch.manual_seed(7)
-    model = build().to(memory_format=torch.channels_last).train()
+    model = build().train()
     ema = parallel.Ema(model, 0.995)
     optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, betas=(0.9, 0.99), weight_decay=1e-4)
     budget, step = parallel.Budget(minutes), 0
@@ -51,7 +52,7 @@ def _train(rank: int, minutes: float) -> None:
     while (progress := budget.progress()) < 1:
         for group in optimizer.param_groups:
             group["lr"] = RATE * min(1, (step + 1) / 100) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress)))
-        target = _batch(pictures)
+        target = batch(pictures)
         with torch.autocast("cpu", torch.bfloat16):
             posterior = model.encode(target).latent_dist
             output = model.decode(posterior.sample()).sample
@@ -76,15 +77,15 @@ def _save(model, ema, optimizer, step, budget) -> None:
     parallel.save(checkpoint(), model=model.state_dict(), ema=ema.values, optimizer=optimizer.state_dict(), step=step, spent=budget.spent)
 
 
-def _batch(pictures: torch.Tensor) -> torch.Tensor:
+def batch(pictures: torch.Tensor) -> torch.Tensor:
     """Pictures in -1..1; a third with permuted colour channels, all mirrored half of the time."""
-    batch = pictures[torch.randint(len(pictures), (BATCH,))]
+    drawn = pictures[torch.randint(len(pictures), (BATCH,))]
     for row in range(BATCH):
         if torch.rand(()) < 0.33:
-            batch[row] = batch[row, torch.randperm(3)]
+            drawn[row] = drawn[row, torch.randperm(3)]
         if torch.rand(()) < 0.5:
-            batch[row] = batch[row].flip(-1)
-    return (batch * 2 - 1).contiguous(memory_format=torch.channels_last)
+            drawn[row] = drawn[row].flip(-1)
+    return drawn * 2 - 1
 
 
 def _loss(output, target, posterior):
@@ -100,6 +101,9 @@ def load() -> AutoencoderKL:
     the set, so that pipelines which know only a scaling factor of 1 fit."""
     model = build().eval()
     model.load_state_dict(torch.load(checkpoint(), weights_only=True)["ema"])
+    from . import decoder  # which uses this module
+
+    decoder.apply(model)
     _, rgba = data.load()
     pictures = torch.from_numpy(data.over_white(rgba)).permute(0, 3, 1, 2) * 2 - 1
     with torch.no_grad():
@@ -107,9 +111,9 @@ def load() -> AutoencoderKL:
         mean, std = latents.mean((0, 2, 3)), latents.std((0, 2, 3))
         # z' = (z - mean) / std in the last convolution of the encoder, undone in the first of the decoder.
         quant, post = model.quant_conv, model.post_quant_conv
-        quant.weight[:4] /= std.view(-1, 1, 1, 1)
-        quant.bias[:4] = (quant.bias[:4] - mean) / std
-        quant.bias[4:] -= 2 * std.log()
+        quant.weight[:CHANNELS] /= std.view(-1, 1, 1, 1)
+        quant.bias[:CHANNELS] = (quant.bias[:CHANNELS] - mean) / std
+        quant.bias[CHANNELS:] -= 2 * std.log()
         post.bias += (post.weight[:, :, 0, 0] * mean).sum(1)
         post.weight *= std.view(1, -1, 1, 1)
     return model
