@@ -173,7 +173,7 @@ fn keys_come_from_a_file_too_and_an_old_one_still_verifies() {
 }
 
 #[test]
-fn no_command_of_a_later_day_is_listed() {
+fn every_command_is_listed() {
     let home = Home::new(&[]);
     let help = home.succeed(&["--help"]);
     for name in [
@@ -186,8 +186,8 @@ fn no_command_of_a_later_day_is_listed() {
         "generate",
         "lifecycle",
         "sweep",
+        "doctor",
     ] {
         assert!(help.contains(name), "{name}");
     }
-    assert!(!help.contains("doctor"));
 }
