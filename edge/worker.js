@@ -1,13 +1,8 @@
-// Entry of the Worker: instantiates the wasm module once per isolate and hands requests over.
-import wasm from "./edge_bg.wasm";
+// Entry of the Worker: hands requests over to the wasm module.
 import * as glue from "./edge_bg.js";
-import imports from "./imports.js"; // made by scripts/build-edge
+import { start } from "./instance.js";
 
-function start() {
-  const instance = new WebAssembly.Instance(wasm, imports);
-  glue.__wbg_set_wasm(instance.exports);
-  instance.exports.__wbindgen_start();
-}
+export { PenaltyBox, Revocations } from "./objects.js";
 
 /** Nothing in the Worker panics on outside input; should it happen all the same, the next request gets a fresh instance. */
 function failed(error) {
@@ -31,23 +26,6 @@ function schedule(env, context) {
   nextReport = now + REPORT_EVERY;
   const later = new Promise((done) => setTimeout(done, REPORT_EVERY));
   context.waitUntil(later.then(() => glue.report(env)).catch((error) => console.error("edge: no report:", error)));
-}
-
-start();
-
-/** Keeps the newest snapshot of what is revoked. An older one, sent again, changes nothing. */
-export class Revocations {
-  constructor(state) {
-    this.storage = state.storage;
-  }
-
-  async fetch(request) {
-    const kept = await this.storage.get("snapshot");
-    if (request.method === "GET") return new Response(kept ?? null, { status: kept ? 200 : 404 });
-    const text = await request.text();
-    if (!kept || glue.taken_ms(text) > glue.taken_ms(kept)) await this.storage.put("snapshot", text);
-    return new Response(null, { status: 204 });
-  }
 }
 
 export default {

@@ -30,6 +30,7 @@ const edge :Workerd.Worker = (
     (name = "EDGE_KEYS", fromEnvironment = "EDGE_KEYS"),
     (name = "IMAGES", r2Bucket = "bucket"),
     (name = "REVOCATIONS", durableObjectNamespace = "Revocations"),
+    (name = "PENALTY_BOX", durableObjectNamespace = "PenaltyBox"),
     # Quotas as in wrangler.toml; here they are exact, for there is one isolate.
     (name = "LINKS", wrapped = (moduleName = "signet:rate-limit", innerBindings = [(name = "limit", json = "600")])),
     (name = "LINKS_WIDE", wrapped = (moduleName = "signet:rate-limit", innerBindings = [(name = "limit", json = "6000")])),
@@ -37,8 +38,11 @@ const edge :Workerd.Worker = (
     (name = "FLOOD_WIDE", wrapped = (moduleName = "signet:rate-limit", innerBindings = [(name = "limit", json = "12000")])),
     (name = "FLOOD_TOKEN", wrapped = (moduleName = "signet:rate-limit", innerBindings = [(name = "limit", json = "1200")])),
   ],
-  # In memory: the origin says every 10 s what is revoked, and until it did nothing opens.
-  durableObjectNamespaces = [(className = "Revocations", uniqueKey = "signet-revocations", enableSql = true)],
+  # In memory: the origin says every 10 s what is revoked, and until it did nothing opens; limits begin anew.
+  durableObjectNamespaces = [
+    (className = "Revocations", uniqueKey = "signet-revocations", enableSql = true),
+    (className = "PenaltyBox", uniqueKey = "signet-penalty-box", enableSql = true),
+  ],
   durableObjectStorage = (inMemory = void),
 );
 

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use shared::client_ip;
+use shared::decided::Pair;
 use shared::keyring::{Keyring, KeyringError};
 use shared::referer::{InvalidHost, RefererPolicy};
 
@@ -29,6 +30,8 @@ pub struct Config {
     pub client: ClientSource,
     /// Whether the Rate Limiting bindings are asked: `LIMITS`, `off` on loopback only.
     pub limits: bool,
+    /// Policy `penalty-box`, arrivals within 60 s and seconds of a block: `PENALTY_RULE`.
+    pub penalty: Pair,
     /// What is done without a snapshot of revocations: `REVOCATION`.
     pub revocation: Rule,
     /// Whether whole pictures are kept at the edge for some seconds: `EDGE_CACHE`.
@@ -155,6 +158,7 @@ impl Config {
                 Some(_) => return Err(ConfigError::Invalid("REVOCATION", "closed, open or off")),
             },
             cache: switch("EDGE_CACHE", false)?,
+            penalty: pair("PENALTY_RULE", get("PENALTY_RULE"), PENALTY)?,
         })
     }
 }
@@ -177,6 +181,19 @@ impl Origin {
             .unwrap_or(&authority)
             .to_owned();
         Ok(Self { url, authority })
+    }
+}
+
+/// 30 arrivals in 60 s; more block for 600 s.
+const PENALTY: Pair = Pair(30, 600);
+
+/// Two positive numbers, `A/B`.
+fn pair(name: &'static str, text: Option<String>, default: Pair) -> Result<Pair, ConfigError> {
+    match text.as_deref().map(str::trim) {
+        None | Some("") => Ok(default),
+        Some(text) => Pair::parse(text)
+            .filter(|pair| pair.0 > 0 && pair.1 > 0)
+            .ok_or(ConfigError::Invalid(name, "two numbers above 0, A/B")),
     }
 }
 

@@ -1,16 +1,19 @@
-//! The path of an API call: route → shields → body → headers → signature → origin → answer.
+//! The path of an API call: penalty box → route → shields → body → headers → signature → origin → answer.
 
 use std::net::IpAddr;
 
+use shared::decided::{self, Decided};
 use shared::edge_auth::{self, Message};
 use shared::problem::{self, Problem};
 use web_sys::{Request, Response};
 use worker::Env;
 
+use crate::clock;
 use crate::config::Config;
 use crate::inbound;
 use crate::js::{self, Body, Lines};
-use crate::limits::{FLOOD, FLOOD_TOKEN, Limiters, Shield, hex};
+use crate::limits::{self, FLOOD, FLOOD_TOKEN, Limiters, hex};
+use crate::penalty;
 use crate::respond::{self, Context};
 use crate::revocation::{self, Rule};
 use crate::routes::{self, Route};
@@ -50,14 +53,23 @@ pub struct Call<'a> {
 /// Why a call does not reach the origin, or gets no answer from it.
 struct Refusal {
     problem: Problem,
-    shield: Option<Shield>,
+    limit: Option<limits::Refusal>,
 }
 
 impl From<Problem> for Refusal {
     fn from(problem: Problem) -> Self {
         Self {
             problem,
-            shield: None,
+            limit: None,
+        }
+    }
+}
+
+impl From<limits::Refusal> for Refusal {
+    fn from(limit: limits::Refusal) -> Self {
+        Self {
+            problem: problem::RATE_LIMITED,
+            limit: Some(limit),
         }
     }
 }
@@ -67,7 +79,7 @@ pub async fn pass(call: &Call<'_>, env: &Env, config: &Config) -> Response {
     let request_id = hex(&js::random::<16>());
     match walk(call, env, config, &request_id).await {
         Ok(answer) => answer,
-        Err(Refusal { problem, shield }) => {
+        Err(Refusal { problem, limit }) => {
             let allow =
                 (problem == problem::METHOD_NOT_ALLOWED).then(|| routes::METHODS.join(", "));
             let context = Context {
@@ -75,7 +87,7 @@ pub async fn pass(call: &Call<'_>, env: &Env, config: &Config) -> Response {
                 request_id: Some(&request_id),
                 detail: None,
                 allow: allow.as_deref(),
-                shield,
+                limit,
             };
             respond::problem(problem, &context)
         }
@@ -93,6 +105,12 @@ async fn walk(
         revocation::receive(call, env, config).await?;
         return Ok(respond::empty(request_id));
     }
+    let mut decided = Decided::default();
+    if config.limits && routes::is_generation(call.target) {
+        let now = clock::milliseconds(js_sys::Date::now());
+        let by_object = penalty::arrive(env, config.penalty, call.client, now).await?;
+        decided.penalty = by_object.then_some(config.penalty);
+    }
     let route = routes::find(call.target)?;
     if !routes::METHODS.contains(&call.method) {
         return Err(problem::METHOD_NOT_ALLOWED.into());
@@ -100,7 +118,15 @@ async fn walk(
     let inbound = js::all_headers(call.request);
     shield(call, find(&inbound, "authorization")).await?;
     let body = take_body(call, &route, &inbound).await?;
-    let headers = outbound(call, config, &route, &inbound, body.as_ref(), request_id)?;
+    let decided = decided.to_text();
+    let sent = Sent {
+        route: &route,
+        inbound: &inbound,
+        body: body.as_ref(),
+        decided: decided.as_deref(),
+        request_id,
+    };
+    let headers = outbound(call, config, &sent)?;
     let url = format!("{}{}", config.origin.url, call.target);
     let taken = body.as_ref().map(|body| &body.taken);
     let answer = js::ask_origin(&url, call.method, &headers, taken).await;
@@ -122,17 +148,12 @@ pub fn find<'a>(lines: &'a str, name: &str) -> Option<&'a str> {
 }
 
 async fn shield(call: &Call<'_>, authorization: Option<&str>) -> Result<(), Refusal> {
-    let refused = |shield| Refusal {
-        problem: problem::RATE_LIMITED,
-        shield: Some(shield),
-    };
+    let refused = |shield| Err(limits::Refusal::from(shield).into());
     if !call.limiters.allow_address(FLOOD, call.client).await {
-        return Err(refused(FLOOD));
+        return refused(FLOOD);
     }
     match authorization {
-        Some(value) if !call.limiters.allow_token(FLOOD_TOKEN, value).await => {
-            Err(refused(FLOOD_TOKEN))
-        }
+        Some(value) if !call.limiters.allow_token(FLOOD_TOKEN, value).await => refused(FLOOD_TOKEN),
         _ => Ok(()),
     }
 }
@@ -187,15 +208,24 @@ async fn take_body(
     }))
 }
 
+/// What is sent on to the origin, beside the call itself.
+struct Sent<'a> {
+    route: &'a Route<'a>,
+    inbound: &'a str,
+    body: Option<&'a Carried>,
+    decided: Option<&'a str>,
+    request_id: &'a str,
+}
+
 /// The headers for the origin: the client's that pass, ours, and the signature over them.
-fn outbound(
-    call: &Call<'_>,
-    config: &Config,
-    route: &Route<'_>,
-    inbound: &str,
-    body: Option<&Carried>,
-    request_id: &str,
-) -> Result<Lines, Refusal> {
+fn outbound(call: &Call<'_>, config: &Config, sent: &Sent<'_>) -> Result<Lines, Refusal> {
+    let Sent {
+        route,
+        inbound,
+        body,
+        decided,
+        request_id,
+    } = *sent;
     let client = call.client.to_string();
     // Without a body the runtime itself writes `Content-Length: 0` where the method expects one.
     let length = match body {
@@ -219,6 +249,7 @@ fn outbound(
             "x-request-id" => Some(request_id),
             "content-length" => length.as_deref(),
             "content-digest" => digest,
+            decided::HEADER => decided,
             name => find(inbound, name),
         }),
     };
@@ -233,8 +264,10 @@ fn outbound(
     ] {
         lines.push(name, value);
     }
-    if let Some(digest) = digest {
-        lines.push("content-digest", digest);
+    for (name, value) in [("content-digest", digest), (decided::HEADER, decided)] {
+        if let Some(value) = value {
+            lines.push(name, value);
+        }
     }
     Ok(lines)
 }

@@ -172,8 +172,12 @@ export async function within_limit(binding, key) {
   return (await binding.limit({ key })).success;
 }
 
+/** Longest wait for a Durable Object, in milliseconds: one that hangs is one that fails. */
+const OBJECT_WAIT = 3000;
+
 /** One question to a Durable Object: the status of its answer, a line feed, its text. */
 export async function object_answer(namespace, name, method, body) {
-  const answer = await namespace.get(namespace.idFromName(name)).fetch("https://object/", { method, body });
+  const signal = AbortSignal.timeout(OBJECT_WAIT);
+  const answer = await namespace.get(namespace.idFromName(name)).fetch("https://object/", { method, body, signal });
   return `${answer.status}\n${await answer.text()}`;
 }

@@ -45,6 +45,15 @@ extern "C" {
     #[wasm_bindgen(js_namespace = console, js_name = error)]
     fn console_error(text: &str);
 
+    /// The rows of a Durable Object.
+    pub type Rows;
+    /// The row under `key`.
+    #[wasm_bindgen(method, catch)]
+    pub fn read(this: &Rows, key: &[u8]) -> Result<Option<Vec<u8>>, JsValue>;
+    /// Keeps a row; from `ends` on, in Unix milliseconds, it may be forgotten.
+    #[wasm_bindgen(method, catch)]
+    pub fn write(this: &Rows, key: &[u8], row: &[u8], ends: f64) -> Result<(), JsValue>;
+
     /// A whole object, read by `get_object`.
     pub type WholeObject;
     /// Its strong tag, quotes included.

@@ -9,6 +9,7 @@ mod gate;
 mod inbound;
 mod js;
 mod limits;
+mod penalty;
 mod respond;
 mod revocation;
 mod routes;

@@ -1,4 +1,5 @@
-//! Flood shields: Cloudflare's Rate Limiting bindings, approximate and per location. Exact limits are the origin's.
+//! Flood shields: Cloudflare's Rate Limiting bindings, approximate and per location. Exact limits are those of the
+//! objects ([`crate::penalty`]) and of the origin.
 
 use std::net::IpAddr;
 
@@ -9,6 +10,7 @@ use wasm_bindgen::JsValue;
 
 use crate::counts;
 use crate::js;
+use crate::penalty;
 use crate::revocation;
 use crate::serve::ServeError;
 
@@ -26,8 +28,33 @@ pub struct Shield {
     pub quota: u32,
 }
 
+/// A limit that refused, as its answer tells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// Policy name.
+    pub policy: &'static str,
+    /// How much it allows in a window.
+    pub quota: u32,
+    /// The window in seconds.
+    pub window: u64,
+    /// After so many seconds there is room again.
+    pub retry_after: u64,
+}
+
+impl From<Shield> for Refusal {
+    fn from(shield: Shield) -> Self {
+        Self {
+            policy: shield.policy,
+            quota: shield.quota,
+            window: PERIOD,
+            // The binding tells no time; after a whole period there is room again for certain.
+            retry_after: PERIOD,
+        }
+    }
+}
+
 /// Seconds in which a quota may be used.
-pub const PERIOD: u32 = 60;
+pub const PERIOD: u64 = 60;
 
 /// Links opened by one address.
 pub const LINKS: Shield = Shield {
@@ -52,7 +79,14 @@ pub const FLOOD_TOKEN: Shield = Shield {
 };
 
 /// Every binding that must be there.
-pub const BINDINGS: [&str; 5] = ["LINKS", "LINKS_WIDE", "FLOOD", "FLOOD_WIDE", "FLOOD_TOKEN"];
+pub const BINDINGS: [&str; 6] = [
+    "LINKS",
+    "LINKS_WIDE",
+    "FLOOD",
+    "FLOOD_WIDE",
+    "FLOOD_TOKEN",
+    penalty::BINDING,
+];
 
 /// The bindings, or nothing when limits are off.
 pub struct Limiters<'a>(pub Option<&'a worker::Env>);

@@ -12,7 +12,7 @@ use worker::ResponseBody;
 use crate::bucket::Object;
 use crate::config::Config;
 use crate::js::{self, Lines, Template};
-use crate::limits::{PERIOD, Shield};
+use crate::limits::Refusal;
 
 /// The answer that opens a picture: 200, 206, 304 or 416. `now` in Unix seconds.
 pub fn picture(object: Object, head: bool, config: &Config, now: u64) -> Response {
@@ -82,8 +82,8 @@ pub struct Context<'a> {
     pub detail: Option<&'a str>,
     /// Methods to name in `Allow`.
     pub allow: Option<&'a str>,
-    /// The shield that refused.
-    pub shield: Option<Shield>,
+    /// The limit that refused.
+    pub limit: Option<Refusal>,
 }
 
 /// A problem's answer.
@@ -135,13 +135,18 @@ fn problem_parts(problem: Problem, mut headers: Lines, context: &Context<'_>) ->
         headers.push("x-request-id", id);
     }
     let mut detail = context.detail.map(str::to_owned);
-    if let Some(Shield { policy, quota, .. }) = context.shield {
-        // The binding tells no time; after a whole period there is room again for certain.
-        headers.push("retry-after", &PERIOD.to_string());
-        headers.push("ratelimit", &format!("\"{policy}\";r=0;t={PERIOD}"));
+    if let Some(limit) = context.limit {
+        let Refusal {
+            policy,
+            quota,
+            window,
+            retry_after,
+        } = limit;
+        headers.push("retry-after", &retry_after.to_string());
+        headers.push("ratelimit", &format!("\"{policy}\";r=0;t={retry_after}"));
         headers.push(
             "ratelimit-policy",
-            &format!("\"{policy}\";q={quota};w={PERIOD}"),
+            &format!("\"{policy}\";q={quota};w={window}"),
         );
         detail = Some(format!("The limit {policy} is used up."));
     }

@@ -24,6 +24,13 @@ const FOLDERS: [(&str, u64); 7] = [
     ("/docs/", 0),
     ("/.well-known/", 0),
 ];
+/// Routes whose arrivals the penalty box counts, and whose requests the limit of tokens.
+const GENERATION: [&str; 4] = [
+    "/api/generate",
+    "/v1/images/generations",
+    "/v1/images/edits",
+    "/v1/images/variations",
+];
 /// Routes that take files.
 const UPLOADS: [&str; 3] = ["/api/upload", "/v1/images/edits", "/v1/images/variations"];
 
@@ -85,6 +92,11 @@ pub fn find(target: &str) -> Result<Route<'_>, Problem> {
         query,
         body_limit,
     })
+}
+
+/// Whether a raw target, whatever else is wrong with it, is a route that makes pictures.
+pub fn is_generation(target: &str) -> bool {
+    GENERATION.contains(&target.split('?').next().unwrap_or(target))
 }
 
 /// Printable ASCII without a fragment: what can be signed and sent on unchanged.

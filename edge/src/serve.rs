@@ -165,12 +165,12 @@ pub fn refuse(error: &ServeError, head: bool) -> Response {
     };
     match error {
         ServeError::Link(LinkError::MethodNotAllowed) => context.allow = Some("GET, HEAD"),
-        ServeError::RateLimited => context.shield = Some(limits::LINKS),
+        ServeError::RateLimited => context.limit = Some(limits::LINKS.into()),
         ServeError::Store(why) => js::log_error(&format!("edge: the bucket failed: {why}")),
         ServeError::Link(_) | ServeError::NotFound => {}
     }
     let problem = error.problem();
-    if context.allow.is_none() && context.shield.is_none() {
+    if context.allow.is_none() && context.limit.is_none() {
         return respond::refusal(problem, head);
     }
     respond::problem(problem, &context)

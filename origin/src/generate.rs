@@ -17,7 +17,7 @@ use actix_web::http::header;
 use actix_web::{HttpRequest, HttpResponse, web};
 
 use crate::auth::{Authorized, Caller, scope};
-use crate::edge_trust::{ClientAddress, SignedBody};
+use crate::edge_trust::{ClientAddress, DecidedAtEdge, SignedBody};
 use crate::error::ApiError;
 use crate::jobs::{Ended, Live, render, under_way};
 use crate::quota::Charge;
@@ -39,6 +39,7 @@ pub async fn generate(
     request: HttpRequest,
     caller: Authorized<scope::ImagesGenerate>,
     address: ClientAddress,
+    at_edge: DecidedAtEdge,
     body: SignedBody,
     app: web::Data<App>,
 ) -> Result<HttpResponse, ApiError> {
@@ -75,7 +76,7 @@ pub async fn generate(
         token: &caller.jti,
         user: &caller.user_id,
         milliunits: job.cost_milliunits(),
-        allowed,
+        allowed: allowed.decided(at_edge.0),
     };
     let begun = app.clock.nanos();
     let admitted = app.limits.admit(charge, begun).await;

@@ -23,10 +23,11 @@ use actix_web::middleware::Next;
 use actix_web::{Error, HttpMessage, ResponseError, web};
 use futures_util::FutureExt;
 use prometheus::IntCounter;
+use shared::decided::Pair;
 use shared::problem;
 
 use crate::auth::Recognised;
-use crate::edge_trust::{self, ClientAddress};
+use crate::edge_trust::{self, ClientAddress, DecidedAtEdge};
 use crate::error::{ApiError, Told};
 use crate::startup::App;
 use crate::telemetry::trace::Begun;
@@ -57,10 +58,21 @@ pub async fn public(
 /// Counts an arrival at a generation route; elsewhere, and where no address is known, there is none.
 async fn arrive(request: &ServiceRequest, app: &App) -> Result<(), ApiError> {
     let address = request.extensions().get::<ClientAddress>().copied();
-    if let Some(address) = address.filter(|_| GENERATION_ROUTES.contains(&request.path())) {
-        app.limits.arrive(address.0, app.clock.nanos()).await?;
+    let Some(address) = address.filter(|_| GENERATION_ROUTES.contains(&request.path())) else {
+        return Ok(());
+    };
+    let arrived = app.limits.arrive(address.0, app.clock.nanos()).await;
+    let at_edge = request.extensions().get::<DecidedAtEdge>().copied();
+    let limits = app.limits.settings();
+    let ours = Pair(
+        limits.penalty_arrivals,
+        u32::try_from(limits.penalty_seconds).unwrap_or(u32::MAX),
+    );
+    // What the edge decided by the same numbers is only counted here, for the usage report.
+    if at_edge.is_some_and(|it| it.0.penalty == Some(ours)) {
+        return Ok(());
     }
-    Ok(())
+    Ok(arrived?)
 }
 
 /// The images listener's: links speak for themselves.
@@ -123,8 +135,10 @@ async fn run(
             .headers_mut()
             .insert(HeaderName::from_static("x-request-id"), value);
     }
-    // Every refusal and failure gives its charge back, but for a job that was cancelled while it ran.
-    if response.status().as_u16() >= 400 && response.status() != StatusCode::CONFLICT {
+    // Every refusal and failure gives its charge back, but for a job that was cancelled while it ran; a replay is not
+    // charged at all.
+    let refused = response.status().as_u16() >= 400 && response.status() != StatusCode::CONFLICT;
+    if refused || response.headers().contains_key("idempotency-replayed") {
         response.headers_mut().insert(
             HeaderName::from_static("signet-charged"),
             HeaderValue::from_static("0"),

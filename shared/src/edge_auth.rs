@@ -19,7 +19,7 @@ pub const DIGEST_UP_TO: usize = 64 * 1024;
 pub const CLIENT_IP: &str = "signet-client-ip";
 
 /// Header fields that are covered when present, in the order of the signature base.
-pub const HEADERS: [&str; 8] = [
+pub const HEADERS: [&str; 9] = [
     "authorization",
     "cookie",
     "content-type",
@@ -28,6 +28,7 @@ pub const HEADERS: [&str; 8] = [
     CLIENT_IP,
     "x-request-id",
     "content-digest",
+    crate::decided::HEADER,
 ];
 
 const LABEL: &str = "signet";

@@ -38,6 +38,9 @@ const MINUTE: u64 = 60_000_000_000;
 /// another epoch of the clock.
 const CLOCK_STEP: u64 = MINUTE;
 
+/// Days ahead, which no other limit lets anybody get.
+const COUNTED: u64 = 1 << 50;
+
 impl Rate {
     /// `per_minute` arrivals a minute with this burst; `None` when `per_minute` is 0 or beyond one a nanosecond.
     pub fn per_minute(per_minute: u32, burst: u32) -> Option<Self> {
@@ -49,6 +52,15 @@ impl Rate {
             tolerance: emission.saturating_mul(u64::from(burst)),
             burst,
         })
+    }
+
+    /// The same pace, counted and never refused: for what another place has decided.
+    pub fn counted(self) -> Self {
+        Self {
+            tolerance: COUNTED,
+            burst: u32::MAX,
+            ..self
+        }
     }
 
     /// Nanoseconds between two emissions.
@@ -202,6 +214,21 @@ mod tests {
             .collect();
         let passed = run(rate, &arrivals).into_iter().filter(|&p| p).count();
         assert!((55..=61).contains(&passed), "{passed}");
+    }
+
+    #[test]
+    fn what_is_only_counted_passes_and_shows_as_used() {
+        let rate = Rate::per_minute(20, 5).unwrap();
+        let mut tat = None;
+        for _ in 0..100 {
+            let Decision::Pass { tat: new, .. } = rate.counted().decide(tat, 7) else {
+                panic!("must pass")
+            };
+            tat = Some(new);
+        }
+        assert_eq!(rate.peek(tat, 7).0, 0);
+        let refunded = (0..95).fold(tat.unwrap(), |tat, _| rate.counted().refund(tat, 7));
+        assert_eq!(rate.peek(Some(refunded), 7).0, 1);
     }
 
     #[test]

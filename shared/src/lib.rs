@@ -4,16 +4,21 @@
 //! checks MAC, time and address, [`link::VerifiedLink::permit`] the referer policy, [`revocation::Snapshot::check`]
 //! what was revoked. Each step's result can only be made by that step. [`image_headers`] and [`range`] shape the answer.
 //!
-//! The way of an API call from edge to origin: [`edge_auth`] (RFC 9421). What the edge counts goes there as a [`report`].
+//! Limits: [`gcra`] for rates, [`penalty`] for the penalty box; addresses count as [`client_ip`] groups them.
+//!
+//! The way of an API call from edge to origin: [`edge_auth`] (RFC 9421). What the edge counts goes there as a
+//! [`report`], what it decided with the request ([`decided`]).
 
 pub mod b64;
 pub mod client_ip;
+pub mod decided;
 pub mod edge_auth;
 pub mod gcra;
 pub mod image_headers;
 pub mod keyring;
 pub mod link;
 pub mod object_key;
+pub mod penalty;
 pub mod problem;
 pub mod range;
 pub mod referer;

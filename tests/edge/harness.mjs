@@ -172,11 +172,29 @@ export default () => ({
   }),
 });`;
 
+/** A namespace before the real one: says in the log that it is asked, and can be away or hang. */
+const COUNTED = `
+export default (env) => ({
+  idFromName: (name) => env.objects.idFromName(name),
+  get: (id) => ({
+    fetch(url, options) {
+      console.log("object asked: " + env.name);
+      if (env.mode === "failing") throw new Error("the object is away");
+      if (env.mode === "broken") return new Response("nonsense");
+      if (env.mode === "hanging") return new Promise((_, failed) => options.signal.addEventListener("abort", () => failed(options.signal.reason)));
+      return env.objects.get(id).fetch(url, options);
+    },
+  }),
+});`;
+
+/** The Durable Objects that count: binding and class. */
+const OBJECTS = { PENALTY_BOX: "PenaltyBox" };
+
 /**
  * Starts the edge. `vars` change the defaults (undefined removes one), `quotas` the shields, `build` is `worker` or
- * `worker-test`. Answers with `port`, `keys`, `logs()`, `stop()`.
+ * `worker-test`; `objects` says per binding whether it is `counted`, `failing`, `broken` or `hanging`. Answers with `port`, `keys`, `logs()`, `stop()`.
  */
-export async function startEdge({ bucket, origin, vars = {}, quotas = {}, build = "worker", failingLimiter = false, revocations = false, port: wanted, cache } = {}) {
+export async function startEdge({ bucket, origin, vars = {}, quotas = {}, build = "worker", failingLimiter = false, revocations = false, port: wanted, cache, objects = {} } = {}) {
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), "signet-edge-"));
   const probe = await listen(net.createServer());
   await probe.close();
@@ -201,6 +219,13 @@ export async function startEdge({ bucket, origin, vars = {}, quotas = {}, build 
   }
   if (revocations === "failing") bindings.push(`(name = "REVOCATIONS", wrapped = (moduleName = "signet-tests:object"))`);
   else if (revocations) bindings.push(`(name = "REVOCATIONS", durableObjectNamespace = "Revocations")`);
+  for (const [name, className] of Object.entries(OBJECTS)) {
+    const objectsOf = (binding) => `(name = "${binding}", durableObjectNamespace = "${className}")`;
+    bindings.push(objects[name]
+      ? `(name = "${name}", wrapped = (moduleName = "signet-tests:counted", innerBindings = [
+        ${objectsOf("objects")}, (name = "name", text = "${name}"), (name = "mode", text = "${objects[name]}")]))`
+      : objectsOf(name));
+  }
   if (bucket) bindings.push(`(name = "IMAGES", r2Bucket = "bucket")`);
   const config = `using Workerd = import "/workerd/workerd.capnp";
 const config :Workerd.Config = (
@@ -214,6 +239,7 @@ const config :Workerd.Config = (
   extensions = [(modules = [
     (name = "signet-tests:limiter", internal = true, esModule = embed "limiter.js"),
     (name = "signet-tests:object", internal = true, esModule = embed "object.js"),
+    (name = "signet-tests:counted", internal = true, esModule = embed "counted.js"),
   ])],
 );
 const edge :Workerd.Worker = (
@@ -225,13 +251,16 @@ const edge :Workerd.Worker = (
   bindings = [
     ${bindings.join(",\n    ")}
   ],
-  durableObjectNamespaces = [(className = "Revocations", uniqueKey = "revocations", enableSql = true)],
+  durableObjectNamespaces = [
+    ${["Revocations", ...Object.values(OBJECTS)].map((name) => `(className = "${name}", uniqueKey = "${name}", enableSql = true)`).join(",\n    ")}
+  ],
   durableObjectStorage = (inMemory = void),
 );
 `;
   fs.cpSync(path.join(ROOT, "edge/build", build), path.join(folder, "build"), { recursive: true });
   fs.writeFileSync(path.join(folder, "limiter.js"), LIMITER);
   fs.writeFileSync(path.join(folder, "object.js"), OBJECT);
+  fs.writeFileSync(path.join(folder, "counted.js"), COUNTED);
   fs.writeFileSync(path.join(folder, "config.capnp"), config);
   const child = spawn(WORKERD, ["serve", path.join(folder, "config.capnp")], { stdio: ["ignore", "pipe", "pipe"] });
   let output = "";

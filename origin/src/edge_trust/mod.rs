@@ -13,6 +13,7 @@ use std::net::IpAddr;
 use actix_web::dev::{Payload, ServiceRequest};
 use actix_web::{FromRequest, HttpMessage, HttpRequest, web};
 use serde::{Deserialize, Serialize};
+use shared::decided::Decided;
 use shared::edge_auth::{self, HEADERS, Message};
 use shared::{client_ip, problem};
 
@@ -55,6 +56,23 @@ impl FromRequest for ClientAddress {
     }
 }
 
+/// The limits that the edge, trusted, has decided for a request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DecidedAtEdge(pub Decided);
+
+impl FromRequest for DecidedAtEdge {
+    type Error = ApiError;
+    type Future = Ready<Result<Self, ApiError>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        ready(Ok(request
+            .extensions()
+            .get::<Self>()
+            .copied()
+            .unwrap_or_default()))
+    }
+}
+
 /// Decides who the client is and remembers it with the request.
 ///
 /// # Errors
@@ -63,13 +81,16 @@ pub fn admit(request: &ServiceRequest) -> Result<(), ApiError> {
     let app = request
         .app_data::<web::Data<App>>()
         .ok_or_else(|| ApiError::Internal("no app data".into()))?;
-    let address = match &app.edge_keys {
+    let (address, decided) = match &app.edge_keys {
         Some(keys) => verify(request, &keys.get(), app)?,
-        None => stand_alone(request, &app.settings.edge.client_address_header)?,
+        None => {
+            let address = stand_alone(request, &app.settings.edge.client_address_header)?;
+            (address, Decided::default())
+        }
     };
-    request
-        .extensions_mut()
-        .insert(ClientAddress(address.to_canonical()));
+    let mut known = request.extensions_mut();
+    known.insert(ClientAddress(address.to_canonical()));
+    known.insert(DecidedAtEdge(decided));
     Ok(())
 }
 
@@ -103,7 +124,7 @@ fn verify(
     request: &ServiceRequest,
     keys: &shared::keyring::Keyring,
     app: &App,
-) -> Result<IpAddr, ApiError> {
+) -> Result<(IpAddr, Decided), ApiError> {
     let refused = || ApiError::Problem(problem::EDGE_ONLY);
     let mut headers = [None; HEADERS.len()];
     for (slot, name) in headers.iter_mut().zip(HEADERS) {
@@ -138,6 +159,7 @@ fn verify(
         tracing::warn!("an edge request was replayed");
         return Err(refused());
     }
-    let [.., client, _, _] = headers;
-    client.and_then(client_ip::parse).ok_or_else(refused)
+    let [.., client, _, _, decided] = headers;
+    let client = client.and_then(client_ip::parse).ok_or_else(refused)?;
+    Ok((client, decided.map(Decided::parse).unwrap_or_default()))
 }

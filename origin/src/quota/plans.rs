@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use shared::decided::{Decided, Pair};
 use shared::gcra::Rate;
 
 use super::{LimitSettings, RateSettings};
@@ -135,6 +136,17 @@ impl Allowance {
         })
     }
 
+    /// What the edge decided by the very rate that holds for this user is only counted.
+    pub fn decided(mut self, at_edge: Decided) -> Self {
+        let theirs = at_edge
+            .token
+            .and_then(|Pair(per_minute, burst)| Rate::per_minute(per_minute, burst));
+        if theirs == Some(self.token) {
+            self.token = self.token.counted();
+        }
+        self
+    }
+
     /// What a plan makes of it.
     pub(super) fn under(mut self, plan: &PlanSettings) -> Self {
         let rate = |changed: Option<RateSettings>, rate: Rate| {
@@ -206,6 +218,20 @@ mod tests {
         let override_on_top = paid.under(&PlanSettings::parse("user-hour=7 token=1/0").unwrap());
         assert_eq!((override_on_top.user_hour, override_on_top.weight), (7, 4));
         assert_eq!(override_on_top.token.capacity(), 1);
+    }
+
+    #[test]
+    fn only_a_token_rate_equal_to_ours_is_left_to_the_edge() {
+        let base = Allowance::of(&LimitSettings::default()).unwrap();
+        let at_edge = |token| Decided {
+            token: Some(token),
+            ..Decided::default()
+        };
+        assert_eq!(base.decided(Decided::default()), base);
+        assert_eq!(base.decided(at_edge(Pair(60, 20))), base);
+        assert_eq!(base.decided(at_edge(Pair(0, 5))), base);
+        let left = base.decided(at_edge(Pair(20, 5)));
+        assert_eq!((left.token, left.user), (base.token.counted(), base.user));
     }
 
     #[test]

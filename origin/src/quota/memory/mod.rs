@@ -12,6 +12,7 @@ use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use shared::gcra::{Decision, Rate};
+use shared::penalty;
 
 use self::address::Address;
 use self::user::User;
@@ -50,6 +51,16 @@ pub(super) struct Memory {
     addresses: Vec<Mutex<Addresses>>,
     users: Vec<Mutex<Users>>,
     hasher: RandomState,
+}
+
+/// The penalty box in nanoseconds.
+fn penalty_rule(arrivals: u32, seconds: u64) -> penalty::Rule {
+    penalty::Rule {
+        arrivals,
+        window: PENALTY_WINDOW,
+        block: seconds.saturating_mul(SECOND),
+        step: CLOCK_STEP,
+    }
 }
 
 pub(super) fn refusal(policy: &'static str, rate: Rate, wait: u64) -> Refusal {
@@ -120,7 +131,13 @@ impl Memory {
         address
             .penalty
             .get_or_insert_default()
-            .arrive(limit, seconds, now)
+            .arrive(penalty_rule(limit, seconds), now)
+            .map_err(|blocked| Refusal {
+                policy: "penalty-box",
+                limit: u64::from(limit),
+                window_seconds: PENALTY_WINDOW / SECOND,
+                retry_after: wait_seconds(blocked.until.saturating_sub(now)),
+            })
     }
 
     /// Charges every layer, or none; what is left of the tightest rate.
@@ -316,7 +333,7 @@ impl Memory {
             if let Some(one) = shard.narrow.get(&ask.narrow) {
                 address = one.rate;
                 if let Some(known) = &one.penalty {
-                    arrivals = known.peek(u64::from(penalty), now);
+                    arrivals = known.peek(penalty_rule(penalty, 0), now);
                 }
             }
             wide = ask.wide.and_then(|wide| shard.wide.get(&wide).copied());
