@@ -23,7 +23,7 @@ const FORGET_EVERY = 60_000;
 const MOST_ROWS = 65_536;
 
 /** An object of small rows, each of which ends by itself. */
-class Rows {
+export class Rows {
   constructor(state) {
     this.state = state;
     this.sql = state.storage.sql;
@@ -94,5 +94,12 @@ class Rows {
 export class PenaltyBox extends Rows {
   fetch(request) {
     return this.answer(request, glue.penalty_arrive);
+  }
+}
+
+/** Keeps, for each token id, the time by which the limit `token` goes. */
+export class TokenLimit extends Rows {
+  fetch(request) {
+    return this.answer(request, glue.token_limit);
   }
 }

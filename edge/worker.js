@@ -2,7 +2,7 @@
 import * as glue from "./edge_bg.js";
 import { start } from "./instance.js";
 
-export { PenaltyBox, Revocations } from "./objects.js";
+export { PenaltyBox, Revocations, TokenLimit } from "./objects.js";
 
 /** Nothing in the Worker panics on outside input; should it happen all the same, the next request gets a fresh instance. */
 function failed(error) {

@@ -9,6 +9,8 @@ const config :Workerd.Config = (
     (name = "bucket", worker = .bucket),
     # The folder of objects (storage.folder of signet.toml), read only: --directory-path objects=/var/lib/signet/objects
     (name = "objects", disk = (writable = false)),
+    # A folder of the edge's own, for what its Durable Objects count: --directory-path state=/var/lib/signet-edge
+    (name = "state", disk = (writable = true)),
     # The way to the origin, which usually has a private address.
     (name = "internet", network = (allow = ["public", "private"])),
   ],
@@ -26,11 +28,14 @@ const edge :Workerd.Worker = (
     (name = "ORIGIN_URL", fromEnvironment = "ORIGIN_URL"),
     (name = "CLIENT_IP_HEADER", fromEnvironment = "CLIENT_IP_HEADER"),
     (name = "REFERER_HOSTS", fromEnvironment = "REFERER_HOSTS"),
+    (name = "PENALTY_RULE", fromEnvironment = "PENALTY_RULE"),
+    (name = "TOKEN_RATE", fromEnvironment = "TOKEN_RATE"),
     (name = "LINK_KEYS", fromEnvironment = "LINK_KEYS"),
     (name = "EDGE_KEYS", fromEnvironment = "EDGE_KEYS"),
     (name = "IMAGES", r2Bucket = "bucket"),
     (name = "REVOCATIONS", durableObjectNamespace = "Revocations"),
     (name = "PENALTY_BOX", durableObjectNamespace = "PenaltyBox"),
+    (name = "TOKEN_LIMIT", durableObjectNamespace = "TokenLimit"),
     # Quotas as in wrangler.toml; here they are exact, for there is one isolate.
     (name = "LINKS", wrapped = (moduleName = "signet:rate-limit", innerBindings = [(name = "limit", json = "600")])),
     (name = "LINKS_WIDE", wrapped = (moduleName = "signet:rate-limit", innerBindings = [(name = "limit", json = "6000")])),
@@ -38,12 +43,12 @@ const edge :Workerd.Worker = (
     (name = "FLOOD_WIDE", wrapped = (moduleName = "signet:rate-limit", innerBindings = [(name = "limit", json = "12000")])),
     (name = "FLOOD_TOKEN", wrapped = (moduleName = "signet:rate-limit", innerBindings = [(name = "limit", json = "1200")])),
   ],
-  # In memory: the origin says every 10 s what is revoked, and until it did nothing opens; limits begin anew.
   durableObjectNamespaces = [
     (className = "Revocations", uniqueKey = "signet-revocations", enableSql = true),
     (className = "PenaltyBox", uniqueKey = "signet-penalty-box", enableSql = true),
+    (className = "TokenLimit", uniqueKey = "signet-token-limit", enableSql = true),
   ],
-  durableObjectStorage = (inMemory = void),
+  durableObjectStorage = (localDisk = "state"),
 );
 
 const bucket :Workerd.Worker = (

@@ -6,7 +6,7 @@ use shared::range::{self, Bytes, Conditions};
 use wasm_bindgen::{JsCast, JsValue};
 use worker::{Bucket, Conditional, Range, ResponseBody};
 
-use crate::js;
+use crate::js::{self, WholeObject};
 use crate::limits::AdmittedLink;
 use crate::serve::ServeError;
 
@@ -68,7 +68,21 @@ const CACHED_UP_TO: u32 = 4 * 1024 * 1024;
 pub struct Object {
     /// The link that opened it.
     pub link: AdmittedLink,
-    /// Its strong tag, quotes included.
+    /// What of it is the answer.
+    pub content: Content,
+}
+
+/// What is answered of a picture.
+pub enum Content {
+    /// All of it, to a plain GET.
+    Whole(WholeObject),
+    /// What a HEAD, conditions or a range ask for.
+    Asked(Asked),
+}
+
+/// The part of a picture that was asked for.
+pub struct Asked {
+    /// The picture's strong tag, quotes included.
     pub etag: String,
     /// Size of the whole in bytes.
     pub size: u64,
@@ -88,27 +102,14 @@ impl Object {
         link: AdmittedLink,
         wanted: &Wanted,
     ) -> Result<Self, ServeError> {
-        let key = link.link().key().clone();
-        let mut found = read(store, &key, wanted).await?;
+        let key = link.link().key();
+        let mut found = read(store, key, wanted).await?;
         if let (None, Some(other)) = (&found, key.counterpart()) {
             found = read(store, &other, wanted).await?;
         }
-        let found = found.ok_or(ServeError::NotFound)?;
-        Ok(Self {
-            link,
-            etag: found.etag,
-            size: found.size,
-            bytes: found.bytes,
-            body: found.body,
-        })
+        let content = found.ok_or(ServeError::NotFound)?;
+        Ok(Self { link, content })
     }
-}
-
-struct Found {
-    etag: String,
-    size: u64,
-    bytes: Bytes,
-    body: ResponseBody,
 }
 
 /// `None` when there is no such object.
@@ -116,7 +117,7 @@ async fn read(
     Store { bucket, cache }: &Store<'_>,
     key: &ObjectKey,
     wanted: &Wanted,
-) -> Result<Option<Found>, ServeError> {
+) -> Result<Option<Content>, ServeError> {
     if wanted.is_plain() && !wanted.head {
         let object = match cache {
             Some(context) => {
@@ -126,13 +127,18 @@ async fn read(
             None => js::whole_object(bucket.as_ref(), key.as_str()).await,
         };
         let object = object.map_err(|error| ServeError::Store(js::describe(&error)))?;
-        return Ok(object.map(|object| Found {
-            etag: object.etag(),
-            size: size_of(object.size()),
-            bytes: Bytes::Whole,
-            body: ResponseBody::Stream(object.body()),
-        }));
+        return Ok(object.map(Content::Whole));
     }
+    let asked = ask(bucket, key, wanted).await?;
+    Ok(asked.map(Content::Asked))
+}
+
+/// Reads size and tag first, and then what they leave to be sent.
+async fn ask(
+    bucket: &Bucket,
+    key: &ObjectKey,
+    wanted: &Wanted,
+) -> Result<Option<Asked>, ServeError> {
     let Some(object) = bucket.head(key.as_str()).await.map_err(store)? else {
         return Ok(None);
     };
@@ -145,7 +151,7 @@ async fn read(
             length: last - first + 1,
         }),
         Bytes::NotModified | Bytes::Unsatisfiable => {
-            return Ok(Some(Found {
+            return Ok(Some(Asked {
                 etag,
                 size,
                 bytes,
@@ -154,7 +160,7 @@ async fn read(
         }
     };
     if wanted.head {
-        return Ok(Some(Found {
+        return Ok(Some(Asked {
             etag,
             size,
             bytes,
@@ -175,7 +181,7 @@ async fn read(
         Some(object) => match object.body() {
             Some(body) => {
                 let body = body.response_body().map_err(store)?;
-                Ok(Some(Found {
+                Ok(Some(Asked {
                     etag,
                     size,
                     bytes,
@@ -187,16 +193,6 @@ async fn read(
             )),
         },
     }
-}
-
-/// A size as JavaScript counts it; objects are far smaller than 2^53 bytes.
-#[allow(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "sizes are whole and not negative"
-)]
-fn size_of(number: f64) -> u64 {
-    number as u64
 }
 
 fn store(error: worker::Error) -> ServeError {

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use shared::client_ip;
 use shared::decided::Pair;
+use shared::gcra::Rate;
 use shared::keyring::{Keyring, KeyringError};
 use shared::referer::{InvalidHost, RefererPolicy};
 
@@ -32,6 +33,8 @@ pub struct Config {
     pub limits: bool,
     /// Policy `penalty-box`, arrivals within 60 s and seconds of a block: `PENALTY_RULE`.
     pub penalty: Pair,
+    /// Policy `token`, requests a minute and burst: `TOKEN_RATE`.
+    pub token_rate: Pair,
     /// What is done without a snapshot of revocations: `REVOCATION`.
     pub revocation: Rule,
     /// Whether whole pictures are kept at the edge for some seconds: `EDGE_CACHE`.
@@ -158,7 +161,12 @@ impl Config {
                 Some(_) => return Err(ConfigError::Invalid("REVOCATION", "closed, open or off")),
             },
             cache: switch("EDGE_CACHE", false)?,
-            penalty: pair("PENALTY_RULE", get("PENALTY_RULE"), PENALTY)?,
+            penalty: pair(get("PENALTY_RULE"), PENALTY)
+                .filter(|pair| pair.1 > 0)
+                .ok_or(ConfigError::Invalid("PENALTY_RULE", "ARRIVALS/SECONDS"))?,
+            token_rate: pair(get("TOKEN_RATE"), TOKEN_RATE)
+                .filter(|pair| Rate::per_minute(pair.0, pair.1).is_some())
+                .ok_or(ConfigError::Invalid("TOKEN_RATE", "PER-MINUTE/BURST"))?,
         })
     }
 }
@@ -187,13 +195,14 @@ impl Origin {
 /// 30 arrivals in 60 s; more block for 600 s.
 const PENALTY: Pair = Pair(30, 600);
 
-/// Two positive numbers, `A/B`.
-fn pair(name: &'static str, text: Option<String>, default: Pair) -> Result<Pair, ConfigError> {
+/// 20 a minute, and 5 more at once.
+const TOKEN_RATE: Pair = Pair(20, 5);
+
+/// Two numbers, the first above 0.
+fn pair(text: Option<String>, default: Pair) -> Option<Pair> {
     match text.as_deref().map(str::trim) {
-        None | Some("") => Ok(default),
-        Some(text) => Pair::parse(text)
-            .filter(|pair| pair.0 > 0 && pair.1 > 0)
-            .ok_or(ConfigError::Invalid(name, "two numbers above 0, A/B")),
+        None | Some("") => Some(default),
+        Some(text) => Pair::parse(text).filter(|pair| pair.0 > 0),
     }
 }
 

@@ -3,17 +3,12 @@
 
 use std::cell::RefCell;
 
-use shared::edge_auth::{self, Message};
 use shared::report::{self, Event, Report, UNKNOWN_KID};
 
 use crate::clock;
 use crate::config::Config;
-use crate::js::{self, Body, Lines};
-use crate::limits::hex;
-
-/// A report comes from the edge itself and from no client.
-const NO_CLIENT: &str = "0.0.0.0";
-const TEXT: &str = "text/plain";
+use crate::js;
+use crate::origin;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Counted {
@@ -76,44 +71,9 @@ pub async fn send(config: &Config) {
     if report.is_empty() {
         return;
     }
-    let text = report.as_str();
-    let length = text.len().to_string();
-    let digest = edge_auth::content_digest(text.as_bytes());
-    let message = Message {
-        method: "POST",
-        authority: &config.origin.authority,
-        path: report::PATH,
-        query: None,
-        headers: edge_auth::HEADERS.map(|name| match name {
-            edge_auth::CLIENT_IP => Some(NO_CLIENT),
-            "content-type" => Some(TEXT),
-            "content-length" => Some(length.as_str()),
-            "content-digest" => Some(digest.as_str()),
-            _ => None,
-        }),
-    };
-    let nonce = hex(&js::random::<16>());
-    let Ok(signed) = edge_auth::sign(&config.edge_keys, &message, clock::now(), &nonce) else {
-        return;
-    };
-    let mut lines = Lines::default();
-    for (name, value) in [
-        (edge_auth::CLIENT_IP, NO_CLIENT),
-        ("content-type", TEXT),
-        ("content-digest", &digest),
-        ("signature-input", &signed.signature_input),
-        ("signature", &signed.signature),
-    ] {
-        lines.push(name, value);
-    }
-    let url = format!("{}{}", config.origin.url, report::PATH);
-    if let Some(answer) = js::ask_origin(&url, "POST", &lines, Some(&Body::of(text))).await
-        && answer.status() != 204
-    {
-        js::log_error(&format!(
-            "edge: the origin answered a report with {}",
-            answer.status()
-        ));
+    let status = origin::post(config, report::PATH, report.as_str(), clock::now()).await;
+    if let Some(status) = status.filter(|&status| status != 204) {
+        js::log_error(&format!("edge: the origin answered a report with {status}"));
     }
 }
 

@@ -1,13 +1,16 @@
-//! The path of an API call: penalty box → route → shields → body → headers → signature → origin → answer.
+//! The path of an API call: penalty box → route → shields → token → body → headers → signature → origin → answer.
 
 use std::net::IpAddr;
 
+use shared::access_token;
 use shared::decided::{self, Decided};
 use shared::edge_auth::{self, Message};
 use shared::problem::{self, Problem};
+use wasm_bindgen::JsValue;
 use web_sys::{Request, Response};
 use worker::Env;
 
+use crate::bearer::{self, Bearer};
 use crate::clock;
 use crate::config::Config;
 use crate::inbound;
@@ -17,6 +20,7 @@ use crate::penalty;
 use crate::respond::{self, Context};
 use crate::revocation::{self, Rule};
 use crate::routes::{self, Route};
+use crate::token_limit::{self, Charge};
 
 /// The client broke off while sending.
 const BODY_INCOMPLETE: Problem = Problem {
@@ -32,12 +36,16 @@ const MALFORMED_HEADER: Problem = Problem {
 };
 
 /// Headers of the origin that are between it and the edge.
-const INTERNAL_ANSWER_HEADERS: &str = "signet-charged";
+const INTERNAL_ANSWER_HEADERS: &str = CHARGED;
+/// `0` when the origin charged nothing.
+const CHARGED: &str = "signet-charged";
 
 /// A call on the API's host.
 pub struct Call<'a> {
     /// The request itself.
     pub request: &'a Request,
+    /// Its context.
+    pub context: &'a JsValue,
     /// `GET`, …
     pub method: &'a str,
     /// Path and query as they came.
@@ -116,12 +124,67 @@ async fn walk(
         return Err(problem::METHOD_NOT_ALLOWED.into());
     }
     let inbound = js::all_headers(call.request);
-    shield(call, find(&inbound, "authorization")).await?;
-    let body = take_body(call, &route, &inbound).await?;
+    let authorization = find(&inbound, "authorization");
+    shield(call, authorization).await?;
+    let charge = token(call, env, config, &route, authorization).await?;
+    decided.token = charge.as_ref().map(|_| config.token_rate);
+    let answer = forward(call, config, &route, &inbound, decided, request_id).await;
+    if let Some(charge) = charge.filter(|_| is_uncharged(answer.as_ref().ok())) {
+        let env = env.clone();
+        js::after_answer(call.context, async move { charge.give_back(&env).await });
+    }
+    let mut set = Lines::default();
+    set.push("x-request-id", request_id);
+    Ok(js::pass(&answer?, &set, INTERNAL_ANSWER_HEADERS))
+}
+
+/// Whether a request cost the caller nothing at the origin, which may not have been reached.
+fn is_uncharged(answer: Option<&Response>) -> bool {
+    answer.is_none_or(|answer| {
+        let charged = answer.headers().get(CHARGED).ok().flatten();
+        charged.as_deref() == Some("0")
+    })
+}
+
+/// Looks at the token, where one opens the route, and charges it for a generation.
+async fn token(
+    call: &Call<'_>,
+    env: &Env,
+    config: &Config,
+    route: &Route<'_>,
+    authorization: Option<&str>,
+) -> Result<Option<Charge>, Refusal> {
+    let token = authorization
+        .and_then(access_token::bearer)
+        .filter(|_| routes::takes_tokens(route.path));
+    let Some(token) = token else {
+        return Ok(None);
+    };
+    let bearer = bearer::check(token, config, call.now).await;
+    match bearer.map_err(|bearer::Refused| problem::UNAUTHORIZED)? {
+        Bearer::Known(jti)
+            if config.limits && call.method == "POST" && routes::is_generation(call.target) =>
+        {
+            Ok(token_limit::charge(env, config.token_rate, &jti).await?)
+        }
+        Bearer::Known(_) | Bearer::Unknown => Ok(None),
+    }
+}
+
+/// The origin's answer.
+async fn forward(
+    call: &Call<'_>,
+    config: &Config,
+    route: &Route<'_>,
+    inbound: &str,
+    decided: Decided,
+    request_id: &str,
+) -> Result<Response, Refusal> {
+    let body = take_body(call, route, inbound).await?;
     let decided = decided.to_text();
     let sent = Sent {
-        route: &route,
-        inbound: &inbound,
+        route,
+        inbound,
         body: body.as_ref(),
         decided: decided.as_deref(),
         request_id,
@@ -131,14 +194,12 @@ async fn walk(
     let taken = body.as_ref().map(|body| &body.taken);
     let answer = js::ask_origin(&url, call.method, &headers, taken).await;
     let too_large = taken.is_some_and(Body::is_over);
-    let answer = answer.ok_or(if too_large {
+    let refused = if too_large {
         problem::BODY_TOO_LARGE
     } else {
         problem::ORIGIN_UNREACHABLE
-    })?;
-    let mut set = Lines::default();
-    set.push("x-request-id", request_id);
-    Ok(js::pass(&answer, &set, INTERNAL_ANSWER_HEADERS))
+    };
+    answer.ok_or_else(|| refused.into())
 }
 
 pub fn find<'a>(lines: &'a str, name: &str) -> Option<&'a str> {

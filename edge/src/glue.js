@@ -8,9 +8,7 @@ export function header_lines(headers) {
   return lines;
 }
 
-const LINK_HEADERS = [
-  "referer", "sec-fetch-site", "sec-fetch-mode", "sec-fetch-dest", "if-none-match", "if-range", "range",
-];
+const LINK_HEADERS = ["referer", "sec-fetch-site", "sec-fetch-mode", "sec-fetch-dest", "if-none-match", "range"];
 
 /** The headers that a link's path reads, as lines, and the one in which the front tells the client's address. */
 export function link_headers(request, address) {
@@ -19,6 +17,10 @@ export function link_headers(request, address) {
   for (const name of address ? [address, ...LINK_HEADERS] : LINK_HEADERS) {
     const value = headers.get(name);
     if (value !== null) lines += `${name}\n${value}\n`;
+    if (name === "range" && value !== null) {
+      const condition = headers.get("if-range"); // which means nothing by itself
+      if (condition !== null) lines += `if-range\n${condition}\n`;
+    }
   }
   return lines;
 }
@@ -26,7 +28,7 @@ export function link_headers(request, address) {
 /** A whole object of the bucket; undefined when there is none. */
 export async function get_object(bucket, key) {
   const object = await bucket.get(key);
-  return object ? { etag: object.httpEtag, size: object.size, body: object.body } : undefined;
+  return object ? { etag: object.httpEtag, body: object.body } : undefined;
 }
 
 let pictures;
@@ -40,7 +42,7 @@ export async function cached(bucket, key, seconds, up_to, context) {
   const name = `https://pictures.invalid/${key}`;
   try {
     const hit = await (await (pictures ??= caches.open("signet-pictures"))).match(name);
-    if (hit) return { etag: hit.headers.get("etag"), size: Number(hit.headers.get("x-size")), body: hit.body };
+    if (hit) return { etag: hit.headers.get("etag"), body: hit.body };
   } catch (error) {
     pictures = undefined;
     cacheFailed(error);
@@ -49,12 +51,12 @@ export async function cached(bucket, key, seconds, up_to, context) {
   const object = await bucket.get(key);
   if (!object) return undefined;
   const { httpEtag: etag, size } = object;
-  if (size > up_to) return { etag, size, body: object.body };
+  if (size > up_to) return { etag, body: object.body };
   const bytes = await object.arrayBuffer();
-  const headers = { "cache-control": `max-age=${seconds}`, "content-type": "application/octet-stream", etag, "x-size": String(size) };
+  const headers = { "cache-control": `max-age=${seconds}`, "content-type": "application/octet-stream", etag };
   const put = async () => (await pictures).put(name, new Response(bytes, { headers }));
   context.waitUntil(put().catch(cacheFailed));
-  return { etag, size, body: new Response(bytes).body };
+  return { etag, body: bytes };
 }
 
 function pairs(lines) {
@@ -67,6 +69,32 @@ function pairs(lines) {
 /** An answer of our own; `body` is a string, a stream or undefined. */
 export function respond(status, lines, body) {
   return new Response(body ?? null, { status, headers: pairs(lines) });
+}
+
+let pictureHeaders;
+
+/** Keeps the headers that stand in every picture's answer. */
+export function keep_headers(lines) {
+  pictureHeaders = new Headers(pairs(lines));
+}
+
+function picture_answer(body, status, lines, etag) {
+  const answer = new Response(body, { status, headers: pictureHeaders });
+  const { headers } = answer;
+  if (etag) headers.set("etag", etag);
+  const parts = lines.split("\n");
+  for (let i = 0; i + 1 < parts.length; i += 2) headers.set(parts[i], parts[i + 1]);
+  return answer;
+}
+
+/** A picture's answer with the kept headers and with `lines`. */
+export function picture(status, lines, body) {
+  return picture_answer(body ?? null, status, lines);
+}
+
+/** A whole object of `get_object` or `cached` as the answer: tag and bytes never cross into wasm. */
+export function whole_picture(lines, object) {
+  return picture_answer(object.body, 200, lines, object.etag);
 }
 
 const templates = [];
@@ -157,6 +185,42 @@ export async function forward(url, method, lines, taken) {
     if (!taken?.over) console.error("edge: the origin does not answer:", error?.message ?? error);
     return undefined;
   }
+}
+
+/** A document of the origin; undefined when it cannot be had within `wait` ms, or is longer than `up_to`. */
+export async function document_text(url, lines, wait, up_to) {
+  try {
+    const answer = await fetch(url, { headers: pairs(lines), redirect: "manual", signal: AbortSignal.timeout(wait) });
+    const text = await answer.text();
+    if (answer.status === 200 && text.length <= up_to) return text;
+    console.error("edge: a document of the origin cannot be had:", answer.status);
+  } catch (error) {
+    console.error("edge: a document of the origin cannot be had:", error?.message ?? error);
+  }
+}
+
+let publicKeys = new Map();
+
+/** Keeps the Ed25519 keys of a JWKS, of which it reads sixteen at most: issuer, audience and key ids, a line each. */
+export async function keys_of(text) {
+  const { issuer, audience, keys } = JSON.parse(text);
+  const fresh = new Map();
+  for (const { kty, crv, kid, x } of keys.slice(0, 16)) {
+    if (kty !== "OKP" || crv !== "Ed25519" || typeof kid !== "string" || kid.includes("\n")) continue;
+    fresh.set(kid, await crypto.subtle.importKey("jwk", { kty, crv, x }, { name: "Ed25519" }, false, ["verify"]));
+  }
+  publicKeys = fresh;
+  return [issuer, audience, ...fresh.keys()].join("\n");
+}
+
+/** Whether a kept key made a signature. */
+export async function token_holds(kid, signature, text) {
+  return crypto.subtle.verify({ name: "Ed25519" }, publicKeys.get(kid), signature.slice(), new TextEncoder().encode(text));
+}
+
+/** Work that goes on after the answer. */
+export function wait_until(context, work) {
+  context.waitUntil(work);
 }
 
 /** The origin's answer with some headers set and others removed; the body streams through. */

@@ -8,6 +8,9 @@ use wasm_bindgen_futures::JsFuture;
 extern "C" {
     fn header_lines(headers: &web_sys::Headers) -> String;
     fn respond(status: u16, lines: &str, body: &JsValue) -> web_sys::Response;
+    fn keep_headers(lines: &str);
+    fn picture(status: u16, lines: &str, body: &JsValue) -> web_sys::Response;
+    fn whole_picture(lines: &str, object: &WholeObject) -> web_sys::Response;
     fn link_headers(request: &web_sys::Request, address: &str) -> String;
     fn cached(
         bucket: &JsValue,
@@ -27,6 +30,10 @@ extern "C" {
     ) -> js_sys::Promise;
     fn text_body(text: &str) -> TakenBody;
     fn forward(url: &str, method: &str, lines: &str, body: &JsValue) -> js_sys::Promise;
+    fn document_text(url: &str, lines: &str, wait: u32, up_to: u32) -> js_sys::Promise;
+    fn keys_of(text: &str) -> js_sys::Promise;
+    fn token_holds(kid: &str, signature: &[u8], text: &str) -> js_sys::Promise;
+    fn wait_until(context: &JsValue, work: js_sys::Promise);
     fn pass_on(answer: &web_sys::Response, set: &str, remove: &str) -> web_sys::Response;
     fn within_limit(binding: &JsValue, key: &str) -> js_sys::Promise;
     fn object_answer(
@@ -54,17 +61,9 @@ extern "C" {
     #[wasm_bindgen(method, catch)]
     pub fn write(this: &Rows, key: &[u8], row: &[u8], ends: f64) -> Result<(), JsValue>;
 
-    /// A whole object, read by `get_object`.
+    /// A whole object, read by `get_object`: its tag and bytes stay on the other side of the border.
+    #[derive(Debug)]
     pub type WholeObject;
-    /// Its strong tag, quotes included.
-    #[wasm_bindgen(method, getter)]
-    pub fn etag(this: &WholeObject) -> String;
-    /// Its size in bytes.
-    #[wasm_bindgen(method, getter)]
-    pub fn size(this: &WholeObject) -> f64;
-    /// Its bytes.
-    #[wasm_bindgen(method, getter)]
-    pub fn body(this: &WholeObject) -> web_sys::ReadableStream;
 
     /// A request's body, taken by `take_body`.
     pub type TakenBody;
@@ -90,6 +89,21 @@ impl Lines {
 /// An answer of our own.
 pub fn answer(status: u16, headers: &Lines, body: &JsValue) -> web_sys::Response {
     respond(status, &headers.0, body)
+}
+
+/// Keeps the headers that stand in every picture's answer on the other side of the border, before the first answer.
+pub fn keep_picture_headers(headers: &Lines) {
+    keep_headers(&headers.0);
+}
+
+/// A picture's answer with `headers` beside the kept ones.
+pub fn picture_answer(status: u16, headers: &Lines, body: &JsValue) -> web_sys::Response {
+    picture(status, &headers.0, body)
+}
+
+/// The same with a whole object: 200, its tag and its bytes.
+pub fn whole_answer(headers: &Lines, object: &WholeObject) -> web_sys::Response {
+    whole_picture(&headers.0, object)
 }
 
 /// An answer that never changes, made once and kept on the other side of the border.
@@ -235,6 +249,40 @@ pub async fn ask_origin(
         .await
         .ok()?;
     value.dyn_into().ok()
+}
+
+/// A document of the origin, within `wait` seconds and up to `up_to` characters.
+pub async fn document(url: &str, headers: &Lines, wait: u64, up_to: u32) -> Option<String> {
+    let wait = u32::try_from(wait.saturating_mul(1000)).unwrap_or(u32::MAX);
+    let text = JsFuture::from(document_text(url, &headers.0, wait, up_to)).await;
+    text.ok()?.as_string()
+}
+
+/// Keeps the public keys of a JWKS, in place of those at hand: issuer, audience and the keys' ids, a line each.
+///
+/// # Errors
+/// What is no JWKS.
+pub async fn take_keys(text: &str) -> Result<String, JsValue> {
+    let lines = JsFuture::from(keys_of(text)).await?;
+    Ok(lines.as_string().unwrap_or_default())
+}
+
+/// Whether the kept key `kid` made this signature.
+///
+/// # Errors
+/// No such key, or what WebCrypto throws.
+pub async fn verify_token(kid: &str, signature: &[u8], text: &str) -> Result<bool, JsValue> {
+    let holds = JsFuture::from(token_holds(kid, signature, text)).await?;
+    Ok(holds.is_truthy())
+}
+
+/// Work that goes on after the answer.
+pub fn after_answer(context: &JsValue, work: impl Future<Output = ()> + 'static) {
+    let work = wasm_bindgen_futures::future_to_promise(async move {
+        work.await;
+        Ok(JsValue::UNDEFINED)
+    });
+    wait_until(context, work);
 }
 
 /// The origin's answer with headers `set`, and those named in `remove` (one a line) gone.

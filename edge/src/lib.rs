@@ -1,6 +1,7 @@
 //! The Cloudflare Worker: signed links from the bucket ([`serve`]), API calls to the origin ([`gate`]), told apart by
 //! host. This file is the wiring: configuration once per isolate, then one of the two paths.
 
+mod bearer;
 mod bucket;
 mod clock;
 mod config;
@@ -9,6 +10,7 @@ mod gate;
 mod inbound;
 mod js;
 mod limits;
+mod origin;
 mod penalty;
 mod respond;
 mod revocation;
@@ -16,6 +18,7 @@ mod routes;
 mod serve;
 #[cfg(feature = "test-hooks")]
 mod test_hooks;
+mod token_limit;
 
 use std::cell::OnceCell;
 use std::rc::Rc;
@@ -64,7 +67,7 @@ pub fn fetch(request: Request, env: Env, context: JsValue) -> JsValue {
     if for_links {
         link(request, env, context, &config, &method, target)
     } else {
-        call(request, env, config, method, target.to_owned())
+        call(request, env, context, config, method, target.to_owned())
     }
 }
 
@@ -85,7 +88,14 @@ const NO_ADDRESS: &str =
     "edge: a request without a client address; is CLIENT_IP_HEADER the one the front sets?";
 
 /// A request on the API's host.
-fn call(request: Request, env: Env, config: Rc<Config>, method: String, target: String) -> JsValue {
+fn call(
+    request: Request,
+    env: Env,
+    context: JsValue,
+    config: Rc<Config>,
+    method: String,
+    target: String,
+) -> JsValue {
     let Some(client) = config.client.address(|name| header(&request, name)) else {
         js::log_error(NO_ADDRESS);
         return closed(problem::MISCONFIGURED, &method);
@@ -96,6 +106,7 @@ fn call(request: Request, env: Env, config: Rc<Config>, method: String, target: 
         let now = clock::now();
         let call = gate::Call {
             request,
+            context: &context,
             method,
             target,
             client,

@@ -1,5 +1,5 @@
 //! Flood shields: Cloudflare's Rate Limiting bindings, approximate and per location. Exact limits are those of the
-//! objects ([`crate::penalty`]) and of the origin.
+//! objects ([`crate::penalty`], [`crate::token_limit`]) and of the origin.
 
 use std::net::IpAddr;
 
@@ -13,6 +13,7 @@ use crate::js;
 use crate::penalty;
 use crate::revocation;
 use crate::serve::ServeError;
+use crate::token_limit;
 
 /// A shield: its binding in wrangler.toml for one address or token, the binding for an IPv6 /48, and its name.
 /// Quotas must equal those in wrangler.toml, where the platform wants them.
@@ -79,13 +80,14 @@ pub const FLOOD_TOKEN: Shield = Shield {
 };
 
 /// Every binding that must be there.
-pub const BINDINGS: [&str; 6] = [
+pub const BINDINGS: [&str; 7] = [
     "LINKS",
     "LINKS_WIDE",
     "FLOOD",
     "FLOOD_WIDE",
     "FLOOD_TOKEN",
     penalty::BINDING,
+    token_limit::BINDING,
 ];
 
 /// The bindings, or nothing when limits are off.

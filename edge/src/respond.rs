@@ -1,7 +1,8 @@
 //! Answers: pictures with the contract's headers, and problems (RFC 9457) that are never kept anywhere.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
+use shared::access_token;
 use shared::image_headers;
 use shared::problem::{self, Problem, problem_json};
 use shared::range::Bytes;
@@ -9,7 +10,7 @@ use wasm_bindgen::JsValue;
 use web_sys::Response;
 use worker::ResponseBody;
 
-use crate::bucket::Object;
+use crate::bucket::{Asked, Content, Object};
 use crate::config::Config;
 use crate::js::{self, Lines, Template};
 use crate::limits::Refusal;
@@ -17,9 +18,13 @@ use crate::limits::Refusal;
 /// The answer that opens a picture: 200, 206, 304 or 416. `now` in Unix seconds.
 pub fn picture(object: Object, head: bool, config: &Config, now: u64) -> Response {
     let link = object.link.link();
-    if object.bytes == Bytes::Unsatisfiable {
+    let asked = match &object.content {
+        Content::Asked(asked) => Some(asked),
+        Content::Whole(_) => None,
+    };
+    if let Some(asked) = asked.filter(|it| it.bytes == Bytes::Unsatisfiable) {
         let mut headers = Lines::default();
-        headers.push("content-range", &format!("bytes */{}", object.size));
+        headers.push("content-range", &format!("bytes */{}", asked.size));
         return problem_with(
             problem::RANGE_NOT_SATISFIABLE,
             headers,
@@ -29,38 +34,59 @@ pub fn picture(object: Object, head: bool, config: &Config, now: u64) -> Respons
             },
         );
     }
+    keep_headers(config);
     let mut headers = Lines::default();
-    for (name, value) in image_headers::ALWAYS {
-        headers.push(name, value);
+    headers.push("cache-control", &image_headers::cache_control(link, now));
+    if asked.is_none_or(|it| it.bytes != Bytes::NotModified) {
+        headers.push("content-type", link.key().content_type());
+        if let Some(value) = image_headers::content_disposition(link) {
+            headers.push("content-disposition", &value);
+        }
     }
-    headers.push("cross-origin-resource-policy", config.resource_policy);
-    let status = match object.bytes {
+    match object.content {
+        Content::Whole(whole) => js::whole_answer(&headers, &whole),
+        Content::Asked(asked) => part(asked, headers, head),
+    }
+}
+
+fn part(asked: Asked, mut headers: Lines, head: bool) -> Response {
+    let status = match asked.bytes {
         Bytes::NotModified => 304,
         Bytes::Part { first, last } => {
             headers.push(
                 "content-range",
-                &image_headers::content_range(first, last, object.size),
+                &image_headers::content_range(first, last, asked.size),
             );
             206
         }
         Bytes::Whole | Bytes::Unsatisfiable => 200,
     };
-    headers.push("etag", &object.etag);
-    headers.push("cache-control", &image_headers::cache_control(link, now));
-    if status != 304 {
-        headers.push("content-type", link.key().content_type());
-        if let Some(value) = image_headers::content_disposition(link) {
-            headers.push("content-disposition", &value);
-        }
-        if head {
-            headers.push("content-length", &object.size.to_string());
-        }
+    headers.push("etag", &asked.etag);
+    if head && status != 304 {
+        headers.push("content-length", &asked.size.to_string());
     }
-    let body = match object.body {
+    let body = match asked.body {
         ResponseBody::Stream(stream) => JsValue::from(stream),
         ResponseBody::Body(_) | ResponseBody::Empty => JsValue::UNDEFINED,
     };
-    js::answer(status, &headers, &body)
+    js::picture_answer(status, &headers, &body)
+}
+
+thread_local! {
+    static ARE_KEPT: Cell<bool> = const { Cell::new(false) };
+}
+
+/// What stands in every picture's answer crosses the border once.
+fn keep_headers(config: &Config) {
+    if ARE_KEPT.replace(true) {
+        return;
+    }
+    let mut headers = Lines::default();
+    for (name, value) in image_headers::ALWAYS {
+        headers.push(name, value);
+    }
+    headers.push("cross-origin-resource-policy", config.resource_policy);
+    js::keep_picture_headers(&headers);
 }
 
 /// 204.
@@ -128,6 +154,9 @@ fn problem_parts(problem: Problem, mut headers: Lines, context: &Context<'_>) ->
     headers.push("content-type", problem::MEDIA_TYPE);
     headers.push("cache-control", "no-store");
     headers.push("x-content-type-options", "nosniff");
+    if problem == problem::UNAUTHORIZED {
+        headers.push("www-authenticate", access_token::CHALLENGE);
+    }
     if let Some(allow) = context.allow {
         headers.push("allow", allow);
     }

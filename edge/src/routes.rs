@@ -99,6 +99,13 @@ pub fn is_generation(target: &str) -> bool {
     GENERATION.contains(&target.split('?').next().unwrap_or(target))
 }
 
+/// Whether access tokens open what lies below a path.
+pub fn takes_tokens(path: &str) -> bool {
+    ["/api/", "/v1/"]
+        .iter()
+        .any(|folder| path.starts_with(folder))
+}
+
 /// Printable ASCII without a fragment: what can be signed and sent on unchanged.
 fn is_plain_query(query: &str) -> bool {
     query

@@ -31,6 +31,11 @@ fn edge_signatures() -> std::io::Result<()> {
 }
 
 #[test]
+fn access_tokens() -> std::io::Result<()> {
+    briefly(env!("CARGO_BIN_EXE_access_token"))
+}
+
+#[test]
 fn object_keys() -> std::io::Result<()> {
     briefly(env!("CARGO_BIN_EXE_object_key"))
 }

@@ -2,6 +2,7 @@
 
 use actix_web::http::{StatusCode, header};
 use actix_web::{HttpResponse, HttpResponseBuilder, ResponseError};
+use shared::access_token;
 use shared::problem::{self, Problem};
 
 use crate::infer::InferError;
@@ -75,7 +76,7 @@ impl ApiError {
         match self {
             Self::Problem(problem) => *problem,
             Self::Invalid(_) => own(400, "invalid_request", "The request is not valid."),
-            Self::Unauthorized => own(401, "unauthorized", "A valid access token is needed."),
+            Self::Unauthorized => problem::UNAUTHORIZED,
             Self::Scope(_) => own(
                 403,
                 "insufficient_scope",
@@ -206,10 +207,7 @@ impl ApiError {
         answer.insert_header((header::CACHE_CONTROL, "no-store"));
         match self {
             Self::Unauthorized => {
-                answer.insert_header((
-                    header::WWW_AUTHENTICATE,
-                    "Bearer realm=\"signet\", error=\"invalid_token\"",
-                ));
+                answer.insert_header((header::WWW_AUTHENTICATE, access_token::CHALLENGE));
             }
             Self::Scope(scope) => {
                 answer.insert_header((

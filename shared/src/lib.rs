@@ -9,6 +9,7 @@
 //! The way of an API call from edge to origin: [`edge_auth`] (RFC 9421). What the edge counts goes there as a
 //! [`report`], what it decided with the request ([`decided`]).
 
+pub mod access_token;
 pub mod b64;
 pub mod client_ip;
 pub mod decided;

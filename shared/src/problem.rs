@@ -78,6 +78,8 @@ pub const BODY_TOO_LARGE: Problem =
     problem(413, "body_too_large", "The body is larger than allowed.");
 /// Not through the edge.
 pub const EDGE_ONLY: Problem = problem(403, "edge_only", "This origin answers only to its edge.");
+/// No valid access token.
+pub const UNAUTHORIZED: Problem = problem(401, "unauthorized", "A valid access token is needed.");
 /// A token in a query string.
 pub const TOKEN_IN_QUERY: Problem = problem(
     400,

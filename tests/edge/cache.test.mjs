@@ -87,6 +87,9 @@ test("a deleted picture is gone within a minute, and nothing but whole pictures 
   assert.equal((await request(edge, sign(edge, "generated/u/none.png"))).status, 404);
   bucket.failing = "500";
   assert.equal((await request(edge, sign(edge, "generated/u/e.png"))).status, 503);
+  bucket.put("generated/u/cut.png", randomBytes(100_000));
+  bucket.failing = "cut";
+  assert.equal((await request(edge, sign(edge, "generated/u/cut.png"))).status, 503);
   bucket.failing = null;
   bucket.put("generated/u/large.png", randomBytes(5 * 1024 * 1024));
   assert.equal((await request(edge, sign(edge, "generated/u/large.png"))).body.length, 5 * 1024 * 1024);

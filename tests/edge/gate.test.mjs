@@ -53,7 +53,7 @@ test("a call reaches the origin, signed over all that the contract names", async
   const { components, values } = verified();
   assert.deepEqual(components, [
     "@method", "@authority", "@path", "@query", "authorization", "cookie", "content-type", "content-length",
-    "idempotency-key", "signet-client-ip", "x-request-id", "content-digest",
+    "idempotency-key", "signet-client-ip", "x-request-id", "content-digest", "signet-decided",
   ]);
   assert.equal(values.tag, "signet-edge-v1");
   assert.equal(values.alg, "hmac-sha256");

@@ -63,6 +63,7 @@ export async function startBucket() {
     const body = ask.method === "get" ? bytes : Buffer.alloc(0);
     answer.writeHead(200, { "cf-r2-metadata-size": size, "content-length": size + body.length });
     answer.write(metadata);
+    if (bucket.failing === "cut") return answer.write(body.subarray(0, body.length >> 1), () => request.socket.destroy());
     answer.end(body);
   });
   const { port, close } = await listen(server);
@@ -107,9 +108,9 @@ export async function startCache() {
   return Object.assign(cache, { port, close });
 }
 
-/** A stand-in origin that keeps what it was sent; `reply(request, answer, body)` answers. */
+/** A stand-in origin that keeps what it was sent, and hands its `jwks` to the edge where it has one; `reply(request, answer, body)` answers. */
 export async function startOrigin(reply = (_request, answer) => answer.end("ok")) {
-  const origin = { requests: [], reports: [], reply, aborted: 0 };
+  const origin = { requests: [], reports: [], reply, aborted: 0, jwks: null, keyRequests: [] };
   const server = http.createServer((request, answer) => {
     const parts = [];
     request.on("data", (part) => parts.push(part));
@@ -120,6 +121,10 @@ export async function startOrigin(reply = (_request, answer) => answer.end("ok")
       if (request.url === "/.signet/counts") {
         origin.reports.push({ method: request.method, url: request.url, headers: request.headers, raw: request.rawHeaders, body });
         return answer.writeHead(204).end();
+      }
+      if (request.url === "/.well-known/jwks.json" && request.headers["signet-client-ip"] === "0.0.0.0") {
+        origin.keyRequests.push({ method: request.method, url: request.url, headers: request.headers });
+        return origin.jwks ? answer.writeHead(200, { "content-type": "application/json" }).end(JSON.stringify(origin.jwks)) : answer.writeHead(503).end();
       }
       origin.requests.push({ method: request.method, url: request.url, headers: request.headers, raw: request.rawHeaders, body });
       origin.reply(request, answer, body);
@@ -188,7 +193,7 @@ export default (env) => ({
 });`;
 
 /** The Durable Objects that count: binding and class. */
-const OBJECTS = { PENALTY_BOX: "PenaltyBox" };
+const OBJECTS = { PENALTY_BOX: "PenaltyBox", TOKEN_LIMIT: "TokenLimit" };
 
 /**
  * Starts the edge. `vars` change the defaults (undefined removes one), `quotas` the shields, `build` is `worker` or
@@ -219,7 +224,8 @@ export async function startEdge({ bucket, origin, vars = {}, quotas = {}, build 
   }
   if (revocations === "failing") bindings.push(`(name = "REVOCATIONS", wrapped = (moduleName = "signet-tests:object"))`);
   else if (revocations) bindings.push(`(name = "REVOCATIONS", durableObjectNamespace = "Revocations")`);
-  for (const [name, className] of Object.entries(OBJECTS)) {
+  const classes = build.startsWith("worker") ? OBJECTS : {}; // another Worker has none of ours
+  for (const [name, className] of Object.entries(classes)) {
     const objectsOf = (binding) => `(name = "${binding}", durableObjectNamespace = "${className}")`;
     bindings.push(objects[name]
       ? `(name = "${name}", wrapped = (moduleName = "signet-tests:counted", innerBindings = [
@@ -232,6 +238,7 @@ const config :Workerd.Config = (
   services = [
     (name = "edge", worker = .edge),
     (name = "internet", network = (allow = ["public", "private"])),
+    (name = "state", disk = (path = ${text(path.join(folder, "state"))}, writable = true)),
     ${cache ? `(name = "cache", external = (address = "127.0.0.1:${cache.port}", http = ())),` : ""}
     ${bucket ? `(name = "bucket", external = (address = "127.0.0.1:${bucket.port}", http = ())),` : ""}
   ],
@@ -252,11 +259,12 @@ const edge :Workerd.Worker = (
     ${bindings.join(",\n    ")}
   ],
   durableObjectNamespaces = [
-    ${["Revocations", ...Object.values(OBJECTS)].map((name) => `(className = "${name}", uniqueKey = "${name}", enableSql = true)`).join(",\n    ")}
+    ${["Revocations", ...Object.values(classes)].map((name) => `(className = "${name}", uniqueKey = "${name}", enableSql = true)`).join(",\n    ")}
   ],
-  durableObjectStorage = (inMemory = void),
+  durableObjectStorage = (localDisk = "state"),
 );
 `;
+  fs.mkdirSync(path.join(folder, "state"));
   fs.cpSync(path.join(ROOT, "edge/build", build), path.join(folder, "build"), { recursive: true });
   fs.writeFileSync(path.join(folder, "limiter.js"), LIMITER);
   fs.writeFileSync(path.join(folder, "object.js"), OBJECT);

@@ -246,6 +246,34 @@ test("a bucket that fails or is away is 503, and nothing of it is kept", async (
   assert.match(edge.logs(), /edge: the bucket failed/);
 });
 
+test("a bucket that breaks off in the middle never makes a whole answer", async () => {
+  bucket.failing = "cut";
+  await assert.rejects(open(), "the client sees that its transfer broke off");
+  await assert.rejects(open({ headers: { range: "bytes=0-99999" } }));
+  bucket.failing = null;
+  assert.ok((await open()).body.equals(picture));
+});
+
+test("oversize addresses and headers are refused and harm nobody else", async () => {
+  const link = sign(edge, KEY);
+  const head = (target, more = "") => `GET ${target} HTTP/1.1\r\nHost: ${edge.vars.IMAGES_HOST}\r\nCF-Connecting-IP: 192.0.2.1\r\n${more}Connection: close\r\n\r\n`;
+  const long = "a".repeat(60_000);
+  for (const bytes of [
+    head(`/${long}`), head(`${link}&x=${long}`), head(`${link.replace(/sig=.*/, "sig=")}${long}`), head(`/${"a/".repeat(30_000)}`),
+    head(`/${"a".repeat(3_000_000)}`), head(link, `X: ${"a".repeat(3_000_000)}\r\n`), head(link, "X: y\r\n".repeat(200_000)),
+  ]) {
+    const answer = await raw(edge.port, bytes).catch(() => "");
+    assert.match(answer, /^$|^HTTP\/1\.1 4\d\d /, answer.slice(0, 200));
+  }
+  // Long headers that a link's path reads are read as they are; what they ask for in vain is not done.
+  for (const [name, value] of [["referer", `https://${long}.example`], ["range", `bytes=${"1-2,".repeat(10_000)}`], ["if-none-match", `"${long}"`], ["sec-fetch-site", long]]) {
+    const answer = await raw(edge.port, head(link, `${name}: ${value}\r\n`)).catch(() => "");
+    assert.match(answer, /^$|^HTTP\/1\.1 (200|4\d\d) /, name);
+  }
+  assert.ok((await open()).body.equals(picture));
+  assert.doesNotMatch(edge.logs(), /edge: internal error|panicked/);
+});
+
 test("over the limit of links is 429 with the time to wait, for that address alone", async () => {
   const small = await startEdge({ bucket, quotas: { LINKS: 3, LINKS_WIDE: 5 } });
   try {

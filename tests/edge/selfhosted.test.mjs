@@ -52,9 +52,10 @@ test("a picture is made and opened through the self-hosted edge", { timeout: 180
   };
   const service = start(SIGNET, ["serve"], { cwd: folder, env });
   await until(() => fs.existsSync(path.join(folder, "ready")), service).catch(async (error) => (await service.stop(), Promise.reject(error)));
+  fs.mkdirSync(path.join(folder, "edge"));
   const edge = start(WORKERD, [
     "serve", path.join(ROOT, "deploy/workerd/config.capnp"), "--socket-addr", `http=127.0.0.1:${port}`,
-    "--directory-path", `objects=${path.join(folder, "objects")}`,
+    "--directory-path", `objects=${path.join(folder, "objects")}`, "--directory-path", `state=${path.join(folder, "edge")}`,
   ], { env: { PATH, ...vars } });
   try {
     const it = { port, vars };
@@ -97,6 +98,22 @@ test("a picture is made and opened through the self-hosted edge", { timeout: 180
     let refused = 0;
     for (let i = 0; i < 620 && !refused; i += 1) refused = (await request(it, target, { headers: { "x-real-ip": "192.0.2.200" } })).status === 429 ? 1 : 0;
     assert.equal(refused, 1, "the stand-in for the rate limit holds");
+    // The edge has the origin's keys: it judged the token above, and turns a bent one away.
+    assert.doesNotMatch(edge.output(), /public keys cannot be had/);
+    const bent = { authorization: bearer.authorization.replace(/.{4}$/, "AAAA") };
+    const turned = await request(it, "/api/usage", { host: "api", headers: bent });
+    assert.deepEqual([turned.status, turned.json().code], [401, "unauthorized"]);
+    // A token's six at once are decided at the edge, by which the origin abides; refusals of the origin cost nothing.
+    const ask = (prompt) => request(it, "/api/generate", {
+      host: "api", method: "POST", headers: { ...bearer, "content-type": "application/json", "x-real-ip": "192.0.2.201" }, body: JSON.stringify({ prompt, steps: 1 }),
+    });
+    for (let i = 0; i < 8; i += 1) assert.equal((await ask("")).status, 400, "refused by the origin");
+    let blocked;
+    for (let i = 0; i < 32 && !blocked; i += 1) {
+      const answer = await request(it, "/api/generate", { host: "api", method: "POST", headers: { "x-real-ip": "192.0.2.202" } });
+      if (answer.headers.ratelimit) blocked = [i, answer.headers.ratelimit];
+    }
+    assert.deepEqual(blocked, [30, '"penalty-box";r=0;t=600']);
     assert.doesNotMatch(edge.output(), /panicked|internal error/);
   } finally {
     await Promise.all([edge.stop(), service.stop()]);

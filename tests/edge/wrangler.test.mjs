@@ -92,6 +92,9 @@ test("the committed configuration serves what the origin writes to the local buc
     for (let i = 0; i < 10; i += 1) answers.push((await request(edge, sign(edge, "generated/u1/a.png"), { method: "HEAD", from: "198.51.100.77" })).status);
     assert.equal(answers[0], 200);
     assert.ok(answers.includes(429), `the Rate Limiting binding refuses: ${answers}`);
+    const arrivals = [];
+    for (let i = 0; i < 32; i += 1) arrivals.push((await request(edge, "/api/generate", { host: "api", method: "POST", from: "198.51.100.79", body: "{}" })).headers.ratelimit);
+    assert.deepEqual([arrivals[29], arrivals[30], arrivals[31]], [undefined, '"penalty-box";r=0;t=600', '"penalty-box";r=0;t=600'], output);
   } finally {
     try {
       process.kill(-child.pid, "SIGTERM");
@@ -117,7 +120,7 @@ test("a production deployment passes up to the network", { timeout: 120_000 }, a
     const { code, text } = await new Promise((done) =>
       execFile("node", argv, { cwd: ROOT, env }, (error, out, err) => done({ code: error?.code ?? 0, text: out + err })));
     assert.equal(code, 0, text);
-    for (const binding of ["IMAGES", "LINKS", "FLOOD_TOKEN", "images.example.com"]) assert.ok(text.includes(binding), text);
+    for (const binding of ["IMAGES", "LINKS", "FLOOD_TOKEN", "REVOCATIONS", "PENALTY_BOX", "TOKEN_LIMIT", "images.example.com"]) assert.ok(text.includes(binding), text);
     const wasm = fs.readdirSync(dir).find((name) => name.endsWith(".wasm"));
     assert.ok(wasm, "the module goes along");
   } finally {

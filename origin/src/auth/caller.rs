@@ -7,6 +7,8 @@ use std::sync::Arc;
 use actix_web::http::{Method, header};
 use actix_web::{FromRequest, HttpMessage, HttpRequest, dev::Payload, web};
 
+use shared::access_token;
+
 use super::session::{self, Sessions};
 use super::{Scope, Scopes};
 use crate::error::ApiError;
@@ -56,7 +58,10 @@ impl Caller {
         match request.headers().get(header::AUTHORIZATION) {
             Some(value) => {
                 let now = app.clock.seconds();
-                let claims = bearer(value)
+                let claims = value
+                    .to_str()
+                    .ok()
+                    .and_then(access_token::bearer)
                     .and_then(|token| app.tokens.verify(token, now).ok())
                     .ok_or(ApiError::Unauthorized)?;
                 Ok(Self {
@@ -81,13 +86,6 @@ impl Caller {
         }
         Ok(caller)
     }
-}
-
-fn bearer(value: &header::HeaderValue) -> Option<&str> {
-    let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
-    scheme
-        .eq_ignore_ascii_case("bearer")
-        .then(|| token.trim_start_matches(' '))
 }
 
 /// A caller with the scope `S`. A handler that takes none of these gets no caller at all.

@@ -8,6 +8,7 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use moka::sync::Cache;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use shared::access_token::{MAX_LIFE, SKEW};
 
 use super::Scopes;
 use super::keys::Ring;
@@ -15,11 +16,8 @@ use crate::startup::App;
 use crate::state::{State, StateError};
 
 pub use super::keys::{new_key, rotate};
+pub use shared::access_token::MAX_TOKEN;
 
-/// Longer tokens are not looked at.
-pub const MAX_TOKEN: usize = 2048;
-/// Seconds by which `iat` may lie ahead of our clock.
-const SKEW: u64 = 30;
 /// Verified tokens remembered, so that a token's signature is computed once and not at every request.
 const CACHED: u64 = 10_000;
 
@@ -218,7 +216,7 @@ impl Tokens {
         };
         if claims.iat > now + SKEW
             || now >= claims.exp
-            || claims.exp - claims.iat.min(claims.exp) > 3600
+            || claims.exp - claims.iat.min(claims.exp) > MAX_LIFE
         {
             return Err(TokenError::Time);
         }
@@ -254,9 +252,15 @@ impl Tokens {
         Ok(claims)
     }
 
-    /// The public keys (RFC 7517, RFC 8037).
+    /// The public keys (RFC 7517, RFC 8037), and beside them what our edge has to know of its tokens.
     pub fn jwks(&self) -> serde_json::Value {
-        self.ring().jwks()
+        let mut set = self.ring().jwks();
+        if let Some(members) = set.as_object_mut() {
+            for (name, value) in [("issuer", &self.issuer), ("audience", &self.audience)] {
+                members.insert(name.into(), value.as_ref().into());
+            }
+        }
+        set
     }
 }
 

@@ -23,6 +23,8 @@ struct Forwarded<'a> {
     client: &'a str,
     ring: &'a str,
     age: i64,
+    decided: Option<&'a str>,
+    key: Option<&'a str>,
 }
 
 impl<'a> Forwarded<'a> {
@@ -36,6 +38,8 @@ impl<'a> Forwarded<'a> {
             client: "198.51.100.7",
             ring: RING,
             age: 0,
+            decided: None,
+            key: None,
         }
     }
 
@@ -55,6 +59,8 @@ impl<'a> Forwarded<'a> {
             "content-length" => has_body.then_some(length.as_str()),
             "content-digest" => has_body.then_some(digest.as_str()),
             "signet-client-ip" => Some(self.client),
+            "signet-decided" => self.decided,
+            "idempotency-key" => self.key,
             _ => None,
         };
         let headers = HEADERS.map(value);
@@ -416,4 +422,126 @@ fn an_edge_key_is_rotated_under_traffic_and_no_request_is_refused() {
             "a key is in the log"
         );
     }
+}
+
+#[test]
+fn a_policy_is_decided_by_the_edge_or_here_and_never_twice() {
+    let service = Service::start(&[
+        ("SIGNET_EDGE__REQUIRE", "true"),
+        ("SIGNET_EDGE__KEYS", RING),
+        ("SIGNET_LIMITS__TOKEN__PER_MINUTE", "1"),
+        ("SIGNET_LIMITS__TOKEN__BURST", "0"),
+        ("SIGNET_LIMITS__PENALTY_ARRIVALS", "6"),
+    ]);
+    let token = token(&service, "198.51.100.7");
+    let body = quick().to_string();
+    let with = |decided| {
+        let signed = Forwarded {
+            body: body.as_bytes(),
+            decided,
+            ..Forwarded::new("POST", "/api/generate", Some(&token))
+        };
+        signed.send(&service)
+    };
+    let ours = "penalty-box=6/600 token=1/0";
+    for _ in 0..3 {
+        assert_eq!(
+            with(Some(ours)).status,
+            200,
+            "the edge let it pass by our numbers"
+        );
+    }
+    let usage = Forwarded::new("GET", "/api/usage", Some(&token)).send(&service);
+    let row = |policy: &str| {
+        let rows = usage.json()["limits"].as_array().unwrap().clone();
+        let row = rows.iter().find(|row| row["policy"] == policy);
+        row.unwrap()["used"].as_u64().unwrap()
+    };
+    assert_eq!(
+        (row("token"), row("penalty-box")),
+        (1, 3),
+        "it is counted all the same"
+    );
+    for other in [
+        None,
+        Some("penalty-box=6/600 token=20/5"),
+        Some("penalty-box=6/600"),
+    ] {
+        let refused = with(other);
+        assert_eq!(refused.problem(), (429, "rate_limited".into()), "{other:?}");
+        assert!(
+            refused
+                .header("ratelimit")
+                .unwrap()
+                .starts_with("\"token\"")
+        );
+        assert_eq!(refused.header("signet-charged"), Some("0"));
+    }
+    // Six arrivals so far; by other numbers than ours, or none, the next is one too many.
+    assert_eq!(with(Some(ours)).status, 200);
+    for other in [
+        None,
+        Some("penalty-box=30/600 token=1/0"),
+        Some("token=1/0"),
+    ] {
+        let refused = with(other);
+        assert!(
+            refused
+                .header("ratelimit")
+                .unwrap()
+                .starts_with("\"penalty-box\""),
+            "{other:?}"
+        );
+    }
+    // What nobody signed decides nothing.
+    let forged = Forwarded {
+        body: body.as_bytes(),
+        ..Forwarded::new("POST", "/api/generate", Some(&token))
+    };
+    let forged = forged.request(&service).header("signet-decided", ours);
+    assert_eq!(forged.send().problem(), (403, "edge_only".into()));
+}
+
+#[test]
+fn a_replay_says_that_it_was_not_charged() {
+    let service = behind_an_edge();
+    let token = token(&service, "198.51.100.7");
+    let body = quick().to_string();
+    let signed = Forwarded {
+        body: body.as_bytes(),
+        key: Some("once"),
+        ..Forwarded::new("POST", "/api/generate", Some(&token))
+    };
+    assert_eq!(signed.send(&service).ok().header("signet-charged"), None);
+    let again = signed.send(&service).ok();
+    assert_eq!(again.header("idempotency-replayed"), Some("true"));
+    assert_eq!(again.header("signet-charged"), Some("0"));
+}
+
+#[test]
+fn the_edge_learns_from_the_keys_document_what_it_needs_to_judge_tokens() {
+    let service = behind_an_edge();
+    let token = token(&service, "198.51.100.7");
+    let set = Forwarded::new("GET", "/.well-known/jwks.json", None)
+        .send(&service)
+        .ok()
+        .json();
+    let read = shared::access_token::Unverified::parse(&token).unwrap();
+    let text = |name: &str| set[name].as_str().unwrap().to_owned();
+    let kids: Vec<_> = set["keys"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|key| key["kid"].clone())
+        .collect();
+    assert!(kids.contains(&read.kid.clone().into()));
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "the service under test has the machine's clock"
+    )]
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap()
+        .as_secs();
+    assert_eq!(read.check(&text("issuer"), &text("audience"), now), Ok(()));
 }

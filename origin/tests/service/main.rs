@@ -34,4 +34,5 @@ mod references;
 mod rotation;
 mod routes;
 mod traces;
+mod smuggling;
 mod uploads;
