@@ -72,29 +72,35 @@ export function respond(status, lines, body) {
 }
 
 let pictureHeaders;
+/** Whole sets of headers by the lines that vary; most links have the same. */
+const headersByLines = new Map();
+const MOST_SETS = 256;
 
 /** Keeps the headers that stand in every picture's answer. */
 export function keep_headers(lines) {
   pictureHeaders = new Headers(pairs(lines));
 }
 
-function picture_answer(body, status, lines, etag) {
-  const answer = new Response(body, { status, headers: pictureHeaders });
-  const { headers } = answer;
-  if (etag) headers.set("etag", etag);
-  const parts = lines.split("\n");
-  for (let i = 0; i + 1 < parts.length; i += 2) headers.set(parts[i], parts[i + 1]);
-  return answer;
+function with_lines(lines) {
+  const headers = new Headers(pictureHeaders);
+  for (const [name, value] of pairs(lines)) headers.set(name, value);
+  return headers;
 }
 
 /** A picture's answer with the kept headers and with `lines`. */
 export function picture(status, lines, body) {
-  return picture_answer(body ?? null, status, lines);
+  return new Response(body ?? null, { status, headers: with_lines(lines) });
 }
 
 /** A whole object of `get_object` or `cached` as the answer: tag and bytes never cross into wasm. */
 export function whole_picture(lines, object) {
-  return picture_answer(object.body, 200, lines, object.etag);
+  let headers = headersByLines.get(lines);
+  if (!headers) {
+    if (headersByLines.size >= MOST_SETS) headersByLines.clear();
+    headersByLines.set(lines, (headers = with_lines(lines)));
+  }
+  headers.set("etag", object.etag); // the answer takes a copy of them
+  return new Response(object.body, { headers });
 }
 
 const templates = [];

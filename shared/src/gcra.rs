@@ -54,13 +54,18 @@ impl Rate {
         })
     }
 
-    /// The same pace, counted and never refused: for what another place has decided.
+    /// The same pace, counted up to its burst and never refused: for what another place has decided.
     pub fn counted(self) -> Self {
         Self {
             tolerance: COUNTED,
-            burst: u32::MAX,
             ..self
         }
+    }
+
+    /// What an arrival that passes leaves at most.
+    fn latest(&self, now: u64) -> u64 {
+        let full = self.emission.saturating_mul(u64::from(self.burst) + 1);
+        now.saturating_add(full)
     }
 
     /// Nanoseconds between two emissions.
@@ -102,7 +107,7 @@ impl Rate {
                 reset: ahead,
             };
         }
-        let tat = tat.saturating_add(self.emission);
+        let tat = tat.saturating_add(self.emission).min(self.latest(now));
         let remaining = (self.window() - (tat - now).min(self.window())) / self.emission;
         Decision::Pass {
             tat,
@@ -227,7 +232,7 @@ mod tests {
             tat = Some(new);
         }
         assert_eq!(rate.peek(tat, 7).0, 0);
-        let refunded = (0..95).fold(tat.unwrap(), |tat, _| rate.counted().refund(tat, 7));
+        let refunded = rate.counted().refund(tat.unwrap(), 7);
         assert_eq!(rate.peek(Some(refunded), 7).0, 1);
     }
 
