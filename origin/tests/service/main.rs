@@ -33,6 +33,6 @@ mod provenance;
 mod references;
 mod rotation;
 mod routes;
-mod traces;
 mod smuggling;
+mod traces;
 mod uploads;
