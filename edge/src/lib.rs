@@ -212,29 +212,27 @@ fn link(
 fn configuration(env: &Env) -> Option<Rc<Config>> {
     CONFIG.with(|cell| {
         let result = cell.get_or_init(|| {
-            let config = Config::read(|name| env.var(name).ok().map(|value| value.to_string()))
-                .and_then(|config| {
-                    let has = |name: &&str| {
-                        js_sys::Reflect::get(env, &JsValue::from_str(name))
-                            .is_ok_and(|it| it.is_object())
-                    };
-                    let needed = if config.limits {
-                        limits::BINDINGS.as_slice()
-                    } else {
-                        &[]
-                    };
-                    let revocations =
-                        (config.revocation != Rule::Off).then_some(revocation::BINDING);
-                    match needed
-                        .iter()
-                        .chain(&[bucket::BINDING])
-                        .chain(&revocations)
-                        .find(|name| !has(name))
-                    {
-                        Some(missing) => Err(ConfigError::Binding(missing)),
-                        None => Ok(Rc::new(config)),
-                    }
-                });
+            let config = Config::read(|name| variable(env, name)).and_then(|config| {
+                let has = |name: &&str| {
+                    js_sys::Reflect::get(env, &JsValue::from_str(name))
+                        .is_ok_and(|it| it.is_object())
+                };
+                let needed = if config.limits {
+                    limits::BINDINGS.as_slice()
+                } else {
+                    &[]
+                };
+                let revocations = (config.revocation != Rule::Off).then_some(revocation::BINDING);
+                match needed
+                    .iter()
+                    .chain(&[bucket::BINDING])
+                    .chain(&revocations)
+                    .find(|name| !has(name))
+                {
+                    Some(missing) => Err(ConfigError::Binding(missing)),
+                    None => Ok(Rc::new(config)),
+                }
+            });
             if let Err(error) = &config {
                 js::log_error(&format!(
                     "edge: not set up correctly, every request is answered 503: {error}"
@@ -244,6 +242,13 @@ fn configuration(env: &Env) -> Option<Rc<Config>> {
         });
         result.as_ref().ok().map(Rc::clone)
     })
+}
+
+/// A variable or secret; plain workerd gives null for one that its environment lacks.
+fn variable(env: &Env, name: &str) -> Option<String> {
+    js_sys::Reflect::get(env, &JsValue::from_str(name))
+        .ok()?
+        .as_string()
 }
 
 fn header(request: &Request, name: &str) -> Option<String> {

@@ -10,8 +10,14 @@ use crate::error::ApiError;
 use crate::startup::App;
 use crate::telemetry::Metrics;
 
-/// Limits that the edge alone decides.
-pub const EDGE_POLICIES: [&str; 4] = ["links", "edge-flood", "edge-flood-token", "penalty-box"];
+/// Limits that the edge decides.
+pub const EDGE_POLICIES: [&str; 5] = [
+    "links",
+    "edge-flood",
+    "edge-flood-token",
+    "penalty-box",
+    "token",
+];
 
 /// Takes a report.
 pub async fn take(app: web::Data<App>, body: SignedBody) -> Result<HttpResponse, ApiError> {
