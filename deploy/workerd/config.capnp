@@ -28,6 +28,8 @@ const edge :Workerd.Worker = (
     (name = "ORIGIN_URL", fromEnvironment = "ORIGIN_URL"),
     (name = "CLIENT_IP_HEADER", fromEnvironment = "CLIENT_IP_HEADER"),
     (name = "REFERER_HOSTS", fromEnvironment = "REFERER_HOSTS"),
+    (name = "PENALTY_RULE", fromEnvironment = "PENALTY_RULE"),
+    (name = "TOKEN_RATE", fromEnvironment = "TOKEN_RATE"),
     (name = "LINK_KEYS", fromEnvironment = "LINK_KEYS"),
     (name = "EDGE_KEYS", fromEnvironment = "EDGE_KEYS"),
     (name = "IMAGES", r2Bucket = "bucket"),

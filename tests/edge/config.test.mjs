@@ -30,6 +30,10 @@ for (const [name, vars, said] of [
   ["a bad referer host", { REFERER_HOSTS: "example.com,https://x" }, /REFERER_HOSTS/],
   ["no client address off loopback", { IMAGES_HOST: "img.example.com", API_HOST: "api.example.com", CLIENT_IP_HEADER: undefined }, /CLIENT_IP_HEADER/],
   ["limits off off loopback", { IMAGES_HOST: "img.example.com", API_HOST: "api.example.com", LIMITS: "off" }, /LIMITS must be on/],
+  ["a key that the environment of plain workerd lacks", { LINK_KEYS: null }, /LINK_KEYS is not set/],
+  ["a penalty without an end", { PENALTY_RULE: "30/0" }, /PENALTY_RULE must be/],
+  ["a penalty that is none", { PENALTY_RULE: "30" }, /PENALTY_RULE must be/],
+  ["a rate of nothing", { TOKEN_RATE: "0/5" }, /TOKEN_RATE must be/],
   ["one host for both", { API_HOST: "localhost:1", IMAGES_HOST: "LOCALHOST:1" }, /must be two hosts/],
 ]) {
   test(`with ${name} every request is 503`, async () => {

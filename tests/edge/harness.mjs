@@ -196,7 +196,8 @@ export default (env) => ({
 const OBJECTS = { PENALTY_BOX: "PenaltyBox", TOKEN_LIMIT: "TokenLimit" };
 
 /**
- * Starts the edge. `vars` change the defaults (undefined removes one), `quotas` the shields, `build` is `worker` or
+ * Starts the edge. `vars` change the defaults (undefined removes one, null takes it from an
+ * environment that lacks it), `quotas` the shields, `build` is `worker` or
  * `worker-test`; `objects` says per binding whether it is `counted`, `failing`, `broken` or `hanging`. Answers with `port`, `keys`, `logs()`, `stop()`.
  */
 export async function startEdge({ bucket, origin, vars = {}, quotas = {}, build = "worker", failingLimiter = false, revocations = false, port: wanted, cache, objects = {} } = {}) {
@@ -217,7 +218,7 @@ export async function startEdge({ bucket, origin, vars = {}, quotas = {}, build 
   };
   const bindings = Object.entries(all)
     .filter(([, value]) => value !== undefined)
-    .map(([name, value]) => `(name = "${name}", text = ${text(value)})`);
+    .map(([name, value]) => (value === null ? `(name = "${name}", fromEnvironment = "SIGNET_TESTS_UNSET")` : `(name = "${name}", text = ${text(value)})`));
   for (const [name, quota] of Object.entries({ ...QUOTAS, ...quotas })) {
     bindings.push(`(name = "${name}", wrapped = (moduleName = "signet-tests:limiter", innerBindings = [
         (name = "name", text = "${name}"), (name = "quota", text = "${quota}")${failingLimiter ? ', (name = "fails", text = "1")' : ""}]))`);
