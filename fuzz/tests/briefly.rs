@@ -49,3 +49,8 @@ fn traceparents() -> std::io::Result<()> {
 fn uploads() -> std::io::Result<()> {
     briefly(env!("CARGO_BIN_EXE_upload"))
 }
+
+#[test]
+fn provider_answers() -> std::io::Result<()> {
+    briefly(env!("CARGO_BIN_EXE_provider"))
+}

@@ -6,6 +6,7 @@ use shared::access_token;
 use shared::problem::{self, Problem};
 
 use crate::infer::InferError;
+use crate::provider::ProviderError;
 use crate::quota::{QuotaError, Refusal};
 use crate::schedule::JobError;
 use crate::state::StateError;
@@ -56,6 +57,8 @@ pub enum ApiError {
     Store(StoreError),
     /// The engine failed.
     Infer(InferError),
+    /// The service elsewhere failed.
+    Provider(ProviderError),
     /// The upload breaks a rule.
     Upload(UploadError),
     /// A defect: the text goes to the log.
@@ -144,6 +147,7 @@ impl ApiError {
             }
             Self::Infer(InferError::Cancelled) => own(409, "cancelled", "The job was cancelled."),
             Self::Infer(error) => crate::jobs::job_problem(error.code()),
+            Self::Provider(error) => error.problem(),
             Self::Upload(error) => own(error.status(), error.code(), error.title()),
             Self::Internal(_) => own(500, "internal", "Something went wrong here; it was logged."),
         }
@@ -156,6 +160,7 @@ impl ApiError {
             Self::Infer(error) => {
                 error.is_callers_fault() || matches!(error, InferError::Cancelled)
             }
+            Self::Provider(error) => error.is_callers_fault(),
             _ => false,
         };
         !theirs
@@ -186,6 +191,7 @@ impl ApiError {
             {
                 tracing::error!(code = error.code(), %error, "generation failed");
             }
+            Self::Provider(error) => error.log(),
             Self::Upload(UploadError::Internal(error)) => {
                 tracing::error!(%error, "an upload failed")
             }
@@ -227,6 +233,11 @@ impl ApiError {
                 retry_after: seconds,
             }) => {
                 answer.insert_header((header::RETRY_AFTER, seconds.to_string()));
+            }
+            Self::Provider(error) => {
+                if let Some(seconds) = error.retry_after() {
+                    answer.insert_header((header::RETRY_AFTER, seconds.to_string()));
+                }
             }
             Self::State(_) | Self::Store(_) | Self::Stopping => {
                 answer.insert_header((header::RETRY_AFTER, "5"));
@@ -315,6 +326,7 @@ impl From<JobError> for ApiError {
             JobError::Deadline => Self::Deadline,
             JobError::Stopped => Self::Stopping,
             JobError::Infer(error) => Self::Infer(error),
+            JobError::Provider(error) => error.into(),
         }
     }
 }

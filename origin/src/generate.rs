@@ -71,6 +71,7 @@ pub async fn generate(
     let job = request::read(&request, &body, &app, &caller.user_id).await?;
     #[cfg(debug_assertions)]
     crate::startup::panic_for_tests("generate", &job.spec.prompt);
+    app.check_budget(&job.spec).await?;
     let charge = Charge {
         address: address.0,
         token: &caller.jti,

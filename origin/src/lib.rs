@@ -22,6 +22,7 @@ pub mod operator;
 pub mod outbound;
 pub mod pages;
 pub mod provenance;
+pub mod provider;
 pub mod publish;
 pub mod quota;
 pub mod revoke;

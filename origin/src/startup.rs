@@ -28,6 +28,7 @@ use crate::jobs::{self, Jobs};
 use crate::operator::{OperatorPage, Operators};
 use crate::outbound::Outbound;
 use crate::provenance::Provenance;
+use crate::provider::Upstream;
 use crate::publish::{LiveRing, Publisher};
 use crate::quota::Limits;
 use crate::revoke::Revoker;
@@ -68,6 +69,8 @@ pub struct App {
     pub engine: Arc<Engine>,
     /// Whose turn it is.
     pub queue: Queue,
+    /// A service elsewhere that makes pictures.
+    pub upstream: Option<Upstream>,
     /// Images that strangers send.
     pub uploads: Uploads,
     /// Jobs under way.
@@ -178,7 +181,11 @@ struct Parts {
 impl Parts {
     async fn open(settings: &Settings) -> Result<Self, StartError> {
         let infer = settings.infer.clone();
-        let engine = Arc::new(tokio::task::spawn_blocking(move || Engine::load(&infer)).await??);
+        let engine = if infer.models.is_empty() && settings.provider.is_on() {
+            Arc::new(Engine::empty())
+        } else {
+            Arc::new(tokio::task::spawn_blocking(move || Engine::load(&infer)).await??)
+        };
         Ok(Self {
             state: State::open(&settings.state.file)?,
             ring: configured_link_keys(settings)?,
@@ -237,10 +244,13 @@ impl App {
             settings.queue.clone(),
             metrics.observer(),
         )?;
+        let uploads = Uploads::new(settings.uploads.clone())?;
+        let upstream = Upstream::open(&settings, &state, &clock, &uploads, metrics.observer())?;
         let referers = settings.images.referers(&settings.server.url())?;
         let images_url = settings.images.url();
         let app = Self {
             queue,
+            upstream,
             jobs: Jobs::new(tokio::runtime::Handle::current()),
             publisher: Publisher::new(
                 ring,
@@ -251,7 +261,7 @@ impl App {
             resource_policy: referers.resource_policy(images_url.split("://").nth(1).unwrap_or("")),
             referers: Arc::new(referers),
             limits,
-            uploads: Uploads::new(settings.uploads.clone())?,
+            uploads,
             provenance: Provenance::open(
                 &settings.provenance,
                 &settings.state.file.with_file_name("provenance.pem"),
@@ -450,7 +460,7 @@ pub async fn serve(mut settings: Settings, clock: Clock) -> Result<(), StartErro
         (Some(revoker), Some(ring)) => Some(revoker.with(ring)),
         (revoker, _) => revoker,
     };
-    let (queue, jobs) = (app.queue.clone(), app.jobs.clone());
+    let (queues, jobs) = (app.queues(), app.jobs.clone());
     let (state, clock, decided) = (
         app.state.clone(),
         app.clock.clone(),
@@ -458,10 +468,7 @@ pub async fn serve(mut settings: Settings, clock: Clock) -> Result<(), StartErro
     );
     tokio::spawn(watch_regularly(app.clone()));
     let operator_page = web::Data::new(OperatorPage::new()?);
-    let studio = web::Data::new(Studio::new(
-        &app.settings.images.url(),
-        &app.engine.models(),
-    )?);
+    let studio = web::Data::new(Studio::new(&app.settings.images.url(), &app.models())?);
     let tls = match certificate {
         Some(certificate) => {
             let config = certificate.config()?;
@@ -529,11 +536,11 @@ pub async fn serve(mut settings: Settings, clock: Clock) -> Result<(), StartErro
         jobs.spawn(revoker.keep_telling(state, clock, decided));
     }
     announce(&bound, &ready_file)?;
-    run(servers, &queue, &jobs).await
+    run(servers, &queues, &jobs).await
 }
 
 /// Serves until told to stop. Then what waits is handed back at once, and what runs is finished.
-async fn run(servers: Vec<Server>, queue: &Queue, jobs: &Jobs) -> Result<(), StartError> {
+async fn run(servers: Vec<Server>, queues: &[Queue], jobs: &Jobs) -> Result<(), StartError> {
     let handles: Vec<_> = servers.iter().map(Server::handle).collect();
     let mut serving = pin!(join_all(servers));
     let mut terminate = signal(SignalKind::terminate())?;
@@ -547,7 +554,8 @@ async fn run(servers: Vec<Server>, queue: &Queue, jobs: &Jobs) -> Result<(), Sta
     }
     tracing::info!("stopping");
     let listeners = join_all(handles.iter().map(|handle| handle.stop(true)));
-    let ((), _, ended) = tokio::join!(queue.stop(drain), listeners, serving);
+    let stopped = join_all(queues.iter().map(|queue| queue.stop(drain)));
+    let (_, _, ended) = tokio::join!(stopped, listeners, serving);
     jobs.drained(drain).await;
     ended.into_iter().collect::<std::io::Result<Vec<()>>>()?;
     Ok(())

@@ -42,6 +42,7 @@ Secrets never stand in the file. They come from variables, or from a file whose 
 | link keyring, `kid:base64,…` | `SIGNET_IMAGES__KEYS` | `images.keys_file` |
 | edge keyring | `SIGNET_EDGE__KEYS` | `edge.keys_file` |
 | TLS private key, PEM | | `server.tls.key_file` |
+| the key of a provider | `SIGNET_PROVIDER__KEY` | `provider.key_file` |
 | the S3 secret | `SIGNET_STORAGE__S3__SECRET_ACCESS_KEY` | `storage.s3.secret_access_key_file` |
 
 `signet keys generate` prints a fresh keyring. Without link keys, and only where the service delivers its links itself,

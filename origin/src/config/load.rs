@@ -38,7 +38,8 @@ pub enum ConfigError {
 }
 
 /// Settings that are secrets, with their variables.
-const SECRETS: [(&str, &str); 5] = [
+const SECRETS: [(&str, &str); 6] = [
+    ("provider.key", "SIGNET_PROVIDER__KEY"),
     (
         "auth.provider.client_secret",
         "SIGNET_AUTH__PROVIDER__CLIENT_SECRET",

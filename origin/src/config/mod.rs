@@ -41,6 +41,8 @@ pub struct Settings {
     pub state: StateSettings,
     /// Models and what they run on.
     pub infer: crate::infer::Settings,
+    /// A service elsewhere that makes pictures.
+    pub provider: crate::provider::Settings,
     /// The queue in front of the engine.
     pub queue: crate::schedule::Settings,
     /// Reference images that users send.
@@ -67,6 +69,7 @@ impl Settings {
         self.state.validate()?;
         crate::quota::plans::validate(&self.plans)?;
         self.queue.validate()?;
+        self.provider.validate()?;
         self.uploads.validate()?;
         self.sweep.validate()?;
         self.provenance.validate()?;

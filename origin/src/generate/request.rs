@@ -142,7 +142,7 @@ pub(super) async fn parse(
         Some(name) => Format::parse(name)
             .ok_or_else(|| ApiError::Invalid("format must be png, webp or jpeg".into()))?,
     };
-    let model = app.engine.model(body.model.as_deref().unwrap_or(""))?;
+    let model = app.model(body.model.as_deref().unwrap_or(""))?;
     let base = model.spec(&body.prompt, seed);
     let spec = ImageSpec {
         negative_prompt: body.negative_prompt.unwrap_or_default(),
@@ -154,6 +154,7 @@ pub(super) async fn parse(
         ..base
     };
     model.validate(&spec)?;
+    app.check_for_provider(&spec)?;
     let asked = Asked {
         init_image: body.init_image,
         mask: body.mask,

@@ -38,6 +38,12 @@ impl Engine {
         Ok(Self { shelf })
     }
 
+    /// An engine without models, a library or a device, where all pictures come from elsewhere.
+    pub fn empty() -> Self {
+        let shelf = Shelf::empty();
+        Self { shelf }
+    }
+
     /// The loaded models; the first is the default one.
     pub fn models(&self) -> Vec<ModelInfo> {
         self.shelf.infos()
@@ -58,14 +64,17 @@ impl Engine {
         self.shelf.refused()
     }
 
-    /// `cpu` or `cuda`.
+    /// `cpu`, `cuda`, or `none` without models.
     pub fn device(&self) -> &'static str {
-        self.shelf.runtime().device
+        self.shelf
+            .runtime()
+            .map_or("none", |runtime| runtime.device)
     }
 
     /// Where ONNX Runtime was found.
     pub fn library(&self) -> &Path {
-        &self.shelf.runtime().library
+        let runtime = self.shelf.runtime();
+        runtime.map_or(Path::new(""), |runtime| &runtime.library)
     }
 
     /// Reads the configured folders anew while the models serve. Blocks while models load.

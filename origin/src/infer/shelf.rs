@@ -42,7 +42,8 @@ pub struct Changes {
 
 /// All models of one device.
 pub struct Shelf {
-    runtime: Runtime,
+    /// None only where there are no folders either.
+    runtime: Option<Runtime>,
     settings: Settings,
     /// Where the configured models lie.
     paths: Vec<PathBuf>,
@@ -61,7 +62,7 @@ impl Shelf {
         let places = Places::of_this_process();
         let paths = settings.models.iter().map(|path| places.resolve(path));
         let shelf = Self {
-            runtime: Runtime::load(settings)?,
+            runtime: Some(Runtime::load(settings)?),
             settings: settings.clone(),
             paths: paths.collect(),
             loaded: RwLock::default(),
@@ -72,6 +73,18 @@ impl Shelf {
         Ok(shelf)
     }
 
+    /// No models, no library and no device: all pictures come from elsewhere.
+    pub fn empty() -> Self {
+        Self {
+            runtime: None,
+            settings: Settings::default(),
+            paths: Vec::new(),
+            loaded: RwLock::default(),
+            refused: RwLock::default(),
+            changing: Mutex::default(),
+        }
+    }
+
     /// Reads the folders anew. A folder that was changed and cannot be used is refused, and the
     /// model it held before goes on serving.
     ///
@@ -80,6 +93,9 @@ impl Shelf {
     pub fn reload(&self) -> Result<Changes, InferError> {
         let _turn = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut changes = Changes::default();
+        let Some(runtime) = &self.runtime else {
+            return Ok(changes);
+        };
         let (mut next, mut refused): (Vec<Loaded>, Vec<Refused>) = (Vec::new(), Vec::new());
         for path in &self.paths {
             let found = folder::find(path);
@@ -103,7 +119,7 @@ impl Shelf {
                         needed,
                         left,
                     }),
-                    None => self.load(&folder),
+                    None => self.load(runtime, &folder),
                 };
                 let (model, print, list) = match (model, same, old.clone()) {
                     (Ok(model), Some(_), _) => (model, print, &mut changes.kept),
@@ -201,15 +217,15 @@ impl Shelf {
         each.fold([0.0; 3], |[a, b, c], [x, y, z]| [a + x, b + y, c + z])
     }
 
-    /// The library and the device.
-    pub fn runtime(&self) -> &Runtime {
-        &self.runtime
+    /// The library and the device, where there are models.
+    pub fn runtime(&self) -> Option<&Runtime> {
+        self.runtime.as_ref()
     }
 
     /// Loads a model and takes one small step with it: graphs that do not fit each other are
     /// found now rather than by the first who asks.
-    fn load(&self, folder: &Path) -> Result<Arc<Model>, InferError> {
-        let model = Arc::new(Model::load(&self.runtime, folder, &self.settings)?);
+    fn load(&self, runtime: &Runtime, folder: &Path) -> Result<Arc<Model>, InferError> {
+        let model = Arc::new(Model::load(runtime, folder, &self.settings)?);
         match try_out(&model) {
             // What the numbers are like for a prompt of nothing says little.
             Ok(()) | Err(InferError::NotFinite { .. }) => Ok(model),

@@ -157,6 +157,9 @@ pub async fn images(app: &App, user: &str, id: &str) -> Result<Value, ApiError> 
 
 /// What the code of a failed job, as it was written down, means.
 pub(crate) fn job_problem(code: &str) -> Problem {
+    if let Some(problem) = crate::provider::problem(code) {
+        return problem;
+    }
     let (status, code, title) = match code {
         "storage_quota" => (
             429,

@@ -8,7 +8,7 @@ use crate::startup::App;
 pub async fn metrics(app: web::Data<App>) -> HttpResponse {
     app.metrics
         .queue_depth
-        .set(i64::try_from(app.queue.stats().queued).unwrap_or(i64::MAX));
+        .set(i64::try_from(app.queued()).unwrap_or(i64::MAX));
     if let Ok(bytes) = app.state.stored_bytes().await {
         app.metrics.storage.set(bytes as f64);
     }

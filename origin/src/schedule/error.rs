@@ -1,6 +1,7 @@
 //! Why a job was not taken, and why one that was taken gave no pictures.
 
 use crate::infer::InferError;
+use crate::provider::ProviderError;
 use std::time::Duration;
 
 /// Why a job was not admitted. A refused job costs nothing.
@@ -70,6 +71,9 @@ pub enum JobError {
     /// The engine failed on it.
     #[error(transparent)]
     Infer(#[from] InferError),
+    /// The service elsewhere failed on it.
+    #[error(transparent)]
+    Provider(#[from] ProviderError),
 }
 
 impl JobError {
@@ -80,6 +84,7 @@ impl JobError {
             Self::Deadline => "deadline",
             Self::Stopped => "stopped",
             Self::Infer(error) => error.code(),
+            Self::Provider(error) => error.code(),
         }
     }
 }

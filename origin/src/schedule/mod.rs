@@ -12,6 +12,7 @@ mod fair;
 mod handle;
 mod queue;
 mod rate;
+mod remote;
 mod settings;
 mod state;
 mod work;
@@ -27,6 +28,7 @@ mod queue_tests;
 pub use error::{JobError, QueueError};
 pub use handle::{Canceller, Done, JobHandle, PreviewSource, Progress};
 pub use queue::{JobSpec, Observer, Queue, Stats};
+pub use remote::Remote;
 pub use settings::Settings;
 pub use work::{Facts, Work};
 

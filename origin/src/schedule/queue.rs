@@ -7,7 +7,7 @@ use super::rate::Rate;
 use super::settings::Settings;
 use super::state::{Pending, State, Ticket};
 use super::work::Work;
-use super::{Observation, worker};
+use super::{Observation, Remote, remote, worker};
 use crate::infer::ImageSpec;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -63,6 +63,12 @@ impl Shared {
         drop(self.wake.wait_timeout(state, at_most));
     }
 
+    /// Has the thread look again. Taking the lock first makes sure that it is not just about to sleep.
+    pub fn wake(&self) {
+        drop(self.lock());
+        self.wake.notify_all();
+    }
+
     pub fn observe(&self, what: Observation) {
         (self.observer)(what);
     }
@@ -114,6 +120,47 @@ impl Queue {
         observer: Observer,
         time: Time,
     ) -> std::io::Result<Self> {
+        let measured = Arc::clone(&work);
+        let call_pixels = Box::new(move |spec: &ImageSpec| measured.call_pixels(spec));
+        let run = move |shared: &Arc<Shared>| worker::run(&*work, shared);
+        Self::run("engine", 0, settings, observer, time, call_pixels, run)
+    }
+
+    /// Starts a queue in front of a service elsewhere, which carries `parallel` jobs out at once.
+    ///
+    /// # Errors
+    /// The system gives no thread.
+    pub fn start_remote<R: Remote>(
+        remote: Arc<R>,
+        parallel: usize,
+        settings: Settings,
+        observer: Observer,
+        runtime: tokio::runtime::Handle,
+    ) -> std::io::Result<Self> {
+        let run = move |shared: &Arc<Shared>| remote::run(&remote, parallel, &runtime, shared);
+        let time = Box::new(Instant::now);
+        // What its calls take is the service's own affair.
+        let call_pixels = Box::new(|_: &ImageSpec| 0);
+        Self::run(
+            "remote",
+            parallel,
+            settings,
+            observer,
+            time,
+            call_pixels,
+            run,
+        )
+    }
+
+    fn run(
+        name: &str,
+        parallel: usize,
+        settings: Settings,
+        observer: Observer,
+        time: Time,
+        call_pixels: Box<dyn Fn(&ImageSpec) -> u64 + Send + Sync>,
+        work: impl FnOnce(&Arc<Shared>) + Send + 'static,
+    ) -> std::io::Result<Self> {
         let shared = Arc::new(Shared {
             state: Mutex::new(State {
                 settings,
@@ -121,6 +168,7 @@ impl Queue {
                 ring: Ring::default(),
                 rate: Rate::default(),
                 running: 0,
+                parallel,
                 stopping: false,
                 give_up: None,
                 next_id: 1,
@@ -133,18 +181,17 @@ impl Queue {
         });
         let (alive, ended) = watch::channel(());
         let thread_shared = Arc::clone(&shared);
-        let measured = Arc::clone(&work);
         std::thread::Builder::new()
-            .name("engine".to_owned())
+            .name(name.to_owned())
             .spawn(move || {
-                worker::run(&*work, &thread_shared);
+                work(&thread_shared);
                 drop(alive);
             })?;
         Ok(Self {
             inner: Arc::new(Owner {
                 shared,
                 ended,
-                call_pixels: Box::new(move |spec| measured.call_pixels(spec)),
+                call_pixels,
             }),
         })
     }

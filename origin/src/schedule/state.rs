@@ -80,6 +80,8 @@ pub struct State {
     pub ring: Ring,
     pub rate: Rate,
     pub running: usize,
+    /// Jobs that run side by side without slowing each other; 0 where they share one machine.
+    pub parallel: usize,
     pub stopping: bool,
     /// When what still runs is given up, once stopping.
     pub give_up: Option<Instant>,
@@ -117,6 +119,9 @@ impl State {
 
     /// By how much later a new job of that user would end than on an idle machine.
     pub fn delay(&self, user: &str, weight: u32, cost: u64) -> Duration {
+        if self.queued() + self.running < self.parallel {
+            return Duration::ZERO;
+        }
         let (own, others) = self.shares(user, weight);
         self.rate.time_for(work_ahead(own, others, cost))
     }

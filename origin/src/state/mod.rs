@@ -12,6 +12,7 @@ mod identities;
 pub mod images;
 pub mod jobs;
 pub mod keys;
+mod provider_spends;
 pub mod refresh;
 pub mod revocations;
 mod schema;

@@ -64,6 +64,8 @@ const STEPS: &[&str] = &["
     CREATE TABLE keys_seen (
         ring TEXT NOT NULL, kid TEXT NOT NULL, since INTEGER NOT NULL, PRIMARY KEY (ring, kid)
     ) STRICT, WITHOUT ROWID;
+", "
+    CREATE TABLE provider_spends (day INTEGER PRIMARY KEY, micros INTEGER NOT NULL CHECK (micros >= 0)) STRICT;
 "];
 
 /// Sets the journal up and runs the steps the file has not seen.

@@ -103,7 +103,7 @@ impl Studio {
 
     /// What the models of the moment can do: they may change while the service runs.
     fn about_now(&self, app: Option<&App>) -> Bytes {
-        let now = app.and_then(|app| about(&app.engine.models()).ok());
+        let now = app.and_then(|app| about(&app.models()).ok());
         now.unwrap_or_else(|| self.about.clone())
     }
 }

@@ -55,7 +55,7 @@ const SECONDS: [f64; 12] = [
 
 /// Values of closed label sets.
 const OUTCOMES: [&str; 4] = ["done", "failed", "cancelled", "refused"];
-const STAGES: [&str; 5] = ["text", "denoise", "decode", "encode", "store"];
+const STAGES: [&str; 6] = ["text", "denoise", "decode", "provider", "encode", "store"];
 const POLICIES: [&str; 13] = [
     "address",
     "token",

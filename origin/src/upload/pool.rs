@@ -47,6 +47,22 @@ impl Uploads {
         })
     }
 
+    /// The same memory and turns, for pictures of other limits.
+    ///
+    /// # Errors
+    /// Limits that cannot work.
+    pub fn with_limits(&self, image: Limits) -> Result<Self, String> {
+        let settings = UploadSettings {
+            image,
+            ..self.settings.as_ref().clone()
+        };
+        settings.validate()?;
+        Ok(Self {
+            settings: Arc::new(settings),
+            ..self.clone()
+        })
+    }
+
     /// The settings in use.
     pub fn settings(&self) -> &UploadSettings {
         &self.settings

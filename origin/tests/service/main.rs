@@ -30,6 +30,7 @@ mod models;
 mod oauth;
 mod operator;
 mod provenance;
+mod provider;
 mod references;
 mod rotation;
 mod routes;
