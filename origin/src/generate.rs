@@ -36,8 +36,8 @@ pub const KEEP_RESULTS_SECONDS: u64 = 30 * 24 * 3600;
 
 /// `POST /api/generate`.
 pub async fn generate(
-    request: HttpRequest,
     caller: Authorized<scope::ImagesGenerate>,
+    request: HttpRequest,
     address: ClientAddress,
     at_edge: DecidedAtEdge,
     body: SignedBody,

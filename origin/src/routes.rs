@@ -1,10 +1,11 @@
-//! All routes on one page. A handler's scope stands in its arguments ([`crate::auth::Authorized`]).
+//! All routes on one page. A handler is `guarded` by the scope in its first argument, or `open` ([`crate::auth::guard`]).
 
 use actix_web::http::header::{ALLOW, HeaderValue};
 use actix_web::web::{self, ServiceConfig, delete, get, post};
 use actix_web::{HttpResponse, Resource};
 use shared::{problem, report};
 
+use crate::auth::guard::Guard;
 use crate::auth::{metadata, revocation, signin, token_endpoint};
 use crate::error::answer;
 use crate::middleware::Route;
@@ -21,43 +22,44 @@ pub fn public(config: &mut ServiceConfig) {
         .service(
             at("/oauth/token", "POST")
                 .app_data(form())
-                .route(post().to(token_endpoint::token)),
+                .route(post().open(token_endpoint::token)),
         )
         .service(
             at("/oauth/revoke", "POST")
                 .app_data(form())
-                .route(post().to(revocation::revoke)),
+                .route(post().open(revocation::revoke)),
         )
         .service(
             at("/oauth/introspect", "POST")
                 .app_data(form())
-                .route(post().to(revocation::introspect)),
+                .route(post().open(revocation::introspect)),
         )
-        .service(at("/.well-known/jwks.json", "GET").route(get().to(metadata::jwks)))
+        .service(at("/.well-known/jwks.json", "GET").route(get().open(metadata::jwks)))
         .service(
-            at("/.well-known/oauth-authorization-server", "GET").route(get().to(metadata::server)),
+            at("/.well-known/oauth-authorization-server", "GET")
+                .route(get().open(metadata::server)),
         )
-        .service(at("/auth/login", "GET").route(get().to(signin::login)))
-        .service(at("/auth/callback", "GET").route(get().to(signin::callback)))
-        .service(at("/auth/logout", "POST").route(post().to(signin::logout)))
-        .service(at("/api/generate", "POST").route(post().to(generate::generate)))
+        .service(at("/auth/login", "GET").route(get().open(signin::login)))
+        .service(at("/auth/callback", "GET").route(get().open(signin::callback)))
+        .service(at("/auth/logout", "POST").route(post().open(signin::logout)))
+        .service(at("/api/generate", "POST").route(post().guarded(generate::generate)))
         .service(
             at("/api/jobs/{id}", "GET, DELETE")
-                .route(get().to(jobs::get))
-                .route(delete().to(jobs::cancel)),
+                .route(get().guarded(jobs::get))
+                .route(delete().guarded(jobs::cancel)),
         )
-        .service(at("/api/jobs/{id}/events", "GET").route(get().to(jobs::events)))
-        .service(at("/api/images", "GET").route(get().to(images::list)))
-        .service(at("/api/images/{id}", "DELETE").route(delete().to(images::delete)))
-        .service(at("/api/images/{id}/link", "POST").route(post().to(images::link)))
+        .service(at("/api/jobs/{id}/events", "GET").route(get().guarded(jobs::events)))
+        .service(at("/api/images", "GET").route(get().guarded(images::list)))
+        .service(at("/api/images/{id}", "DELETE").route(delete().guarded(images::delete)))
+        .service(at("/api/images/{id}/link", "POST").route(post().guarded(images::link)))
         .service(
             at("/api/images/{id}/keep", "POST, DELETE")
-                .route(post().to(images::keep))
-                .route(delete().to(images::unkeep)),
+                .route(post().guarded(images::keep))
+                .route(delete().guarded(images::unkeep)),
         )
-        .service(at("/api/upload", "POST").route(post().to(upload::upload)))
-        .service(at("/api/usage", "GET").route(get().to(images::usage)))
-        .service(at(report::PATH, "POST").route(post().to(edge_trust::counts::take)))
+        .service(at("/api/upload", "POST").route(post().guarded(upload::upload)))
+        .service(at("/api/usage", "GET").route(get().guarded(images::usage)))
+        .service(at(report::PATH, "POST").route(post().open(edge_trust::counts::take)))
         .configure(studio::routes)
         .default_service(web::to(nothing));
 }
@@ -70,12 +72,12 @@ pub fn images(config: &mut ServiceConfig) {
 /// The operator listener.
 pub fn operator(config: &mut ServiceConfig) {
     config
-        .route("/metrics", get().to(operator::metrics))
-        .route("/healthz", get().to(operator::healthz))
-        .route("/readyz", get().to(operator::readyz))
-        .service(at("/admin/models", "GET").route(get().to(catalogue::list)))
-        .service(at("/admin/models/reload", "POST").route(post().to(catalogue::reload)))
-        .service(at("/admin/models/{name}", "DELETE").route(delete().to(catalogue::unload)))
+        .route("/metrics", get().open(operator::metrics))
+        .route("/healthz", get().open(operator::healthz))
+        .route("/readyz", get().open(operator::readyz))
+        .service(at("/admin/models", "GET").route(get().guarded(catalogue::list)))
+        .service(at("/admin/models/reload", "POST").route(post().guarded(catalogue::reload)))
+        .service(at("/admin/models/{name}", "DELETE").route(delete().guarded(catalogue::unload)))
         .configure(operator::routes)
         .default_service(web::to(nothing));
 }

@@ -364,7 +364,7 @@ async fn watch_regularly(app: App) {
             None
         };
         looks = looks.wrapping_add(1);
-        app.watch.tick(stored, app.queue.stats().queued);
+        app.watch.tick(stored, app.queued());
         tokio::time::sleep(WATCH_EVERY).await;
     }
 }

@@ -26,6 +26,17 @@ pub(super) struct Key {
 }
 
 impl Key {
+    /// A key whose public half is this one; it signs with another.
+    #[cfg(test)]
+    pub(super) fn of_public(public: &[u8; 32]) -> Option<Self> {
+        Some(Self {
+            kid: "test".into(),
+            signing: SigningKey::from_bytes(&[7; 32]),
+            verifying: VerifyingKey::from_bytes(public).ok()?,
+            signs_from: 0,
+        })
+    }
+
     pub(super) fn kid(&self) -> &str {
         &self.kid
     }

@@ -6,6 +6,7 @@
 pub mod caller;
 pub mod clients;
 mod form;
+pub mod guard;
 mod keys;
 pub mod metadata;
 mod oauth;

@@ -283,3 +283,7 @@ pub(crate) fn follow(app: &App) {
 #[cfg(test)]
 #[path = "tokens_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "token_vectors.rs"]
+mod vectors;

@@ -23,7 +23,7 @@ const DECIDED: usize = 200;
 /// `GET /admin/overview`: everything the page shows.
 pub async fn overview(operator: Operator, app: web::Data<App>) -> Result<HttpResponse, ApiError> {
     let stored = app.state.stored_bytes().await?;
-    let queued = app.queue.stats().queued;
+    let queued = app.queued();
     let mut decided = app.state.decided_users().await?;
     decided.sort_by_key(|(id, user)| (!user.suspended, id.clone()));
     let more_decided = decided.len() > DECIDED;
@@ -99,8 +99,8 @@ fn done() -> HttpResponse {
 /// `POST /admin/users/{id}/{act}`: `suspend` (nothing of theirs opens and nothing is made for them), `resume`, or
 /// `revoke-links` (every link of theirs that was signed so far is refused). The edge is told at once.
 pub async fn decide(
-    request: HttpRequest,
     operator: Operator,
+    request: HttpRequest,
     path: web::Path<(String, String)>,
     app: web::Data<App>,
 ) -> Result<HttpResponse, ApiError> {
@@ -121,8 +121,8 @@ pub async fn decide(
 
 /// `POST /admin/jobs/{id}/cancel`: frees the accelerator at the next step; a job that has ended is 404.
 pub async fn cancel(
-    request: HttpRequest,
     operator: Operator,
+    request: HttpRequest,
     id: web::Path<String>,
     app: web::Data<App>,
 ) -> Result<HttpResponse, ApiError> {

@@ -12,6 +12,8 @@ pub use plain::{healthz, metrics, readyz};
 
 use actix_web::web::{self, ServiceConfig, delete, get, head, post};
 
+use crate::auth::guard::Guard;
+
 /// Largest body of a call: a client's id and secret.
 const MAX_BODY: usize = 4 * 1024;
 
@@ -21,16 +23,16 @@ pub fn routes(config: &mut ServiceConfig) {
         .app_data(web::PayloadConfig::new(MAX_BODY))
         .service(
             web::resource(["/", "/admin"])
-                .route(get().to(page::page))
-                .route(head().to(page::page)),
+                .route(get().open(page::page))
+                .route(head().open(page::page)),
         )
-        .route("/operator/{version}/{file}", get().to(page::file))
+        .route("/operator/{version}/{file}", get().open(page::file))
         .service(
             web::resource("/admin/session")
-                .route(post().to(access::sign_in))
-                .route(delete().to(access::sign_out)),
+                .route(post().open(access::sign_in))
+                .route(delete().open(access::sign_out)),
         )
-        .route("/admin/overview", get().to(admin::overview))
-        .route("/admin/users/{id}/{act}", post().to(admin::decide))
-        .route("/admin/jobs/{id}/cancel", post().to(admin::cancel));
+        .route("/admin/overview", get().guarded(admin::overview))
+        .route("/admin/users/{id}/{act}", post().guarded(admin::decide))
+        .route("/admin/jobs/{id}/cancel", post().guarded(admin::cancel));
 }

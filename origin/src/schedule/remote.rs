@@ -127,6 +127,8 @@ fn collect(shared: &Shared, running: &mut Vec<Running>, parallel: usize) {
             images,
             queued,
             ran: took,
+            text: Duration::ZERO,
+            decode: Duration::ZERO,
             cost_milliunits: job.cost_milliunits,
         }));
     }

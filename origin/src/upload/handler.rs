@@ -30,8 +30,8 @@ struct UploadAnswer {
 
 /// `POST /api/upload`.
 pub async fn upload(
-    request: HttpRequest,
     caller: Authorized<scope::UploadsWrite>,
+    request: HttpRequest,
     body: Payload,
     app: web::Data<App>,
 ) -> Result<HttpResponse, ApiError> {

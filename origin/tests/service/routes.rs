@@ -4,7 +4,7 @@ use crate::http::{Answer, Request};
 use crate::program::Service;
 
 /// Routes that no token opens, because they are how one gets in, or hold nothing of anybody's.
-const PUBLIC: [&str; 9] = [
+const PUBLIC: [&str; 11] = [
     "POST /oauth/token",
     "POST /oauth/revoke",
     "POST /oauth/introspect",
@@ -14,6 +14,9 @@ const PUBLIC: [&str; 9] = [
     "GET /auth/callback",
     "POST /auth/logout",
     "GET /",
+    "GET /studio/x/about.json",
+    // Signed by the edge; a service without one answers 404.
+    "POST /.signet/counts",
 ];
 
 const SCOPES: [&str; 6] = [
@@ -25,12 +28,21 @@ const SCOPES: [&str; 6] = [
     "admin",
 ];
 
-/// Method and path of every route of the public listener.
-fn table() -> Vec<(String, String)> {
-    let source = include_str!("../../src/routes.rs");
-    let public = source.split("pub fn images(").next().unwrap();
-    let mut routes = vec![("GET".to_owned(), "/".to_owned())];
-    for call in public.split("at(\"").skip(1) {
+/// Routes of the operator listener for everybody on it: it is bound to loopback, and its page holds nothing.
+const OPERATOR: [&str; 4] = [
+    "GET /metrics",
+    "GET /healthz",
+    "GET /readyz",
+    "GET /operator/{version}/{file}",
+];
+
+const SOURCE: &str = include_str!("../../src/routes.rs");
+const OPERATORS: &str = include_str!("../../src/operator/mod.rs");
+
+/// Method and path of every route in a part of the table.
+fn routes(source: &str) -> Vec<(String, String)> {
+    let mut routes = Vec::new();
+    for call in source.split("at(\"").skip(1) {
         let mut texts = call.split('"');
         let (path, methods) = (texts.next().unwrap(), texts.nth(1).unwrap());
         routes.extend(
@@ -39,7 +51,76 @@ fn table() -> Vec<(String, String)> {
                 .map(|method| (method.to_owned(), path.to_owned())),
         );
     }
+    for call in source.split(".route(\"").skip(1) {
+        let (path, rest) = call.split_once("\", ").unwrap();
+        let method = rest.split('(').next().unwrap().to_uppercase();
+        routes.push((method, path.to_owned()));
+    }
     routes
+}
+
+/// Every route of the public listener.
+fn table() -> Vec<(String, String)> {
+    let mut table = routes(SOURCE.split("pub fn images(").next().unwrap());
+    // Written elsewhere, or by a constant.
+    table.push(("GET".into(), "/".into()));
+    table.push(("GET".into(), "/studio/x/about.json".into()));
+    table.push(("POST".into(), shared::report::PATH.into()));
+    table
+}
+
+#[test]
+fn every_route_in_the_table_says_whether_it_is_guarded_or_open() {
+    let public = SOURCE.split("pub fn images(").next().unwrap();
+    let operator = SOURCE.split("pub fn operator(").nth(1).unwrap();
+    let operator = operator.split("async fn nothing").next().unwrap();
+    for part in [public, operator, OPERATORS] {
+        let bare = part.matches(".to(").count();
+        assert_eq!(
+            bare, 0,
+            "a handler is neither `guarded` nor `open`: `.to(` in {part}"
+        );
+    }
+    let open = |part: &str| part.matches(".open(").count();
+    // The page is open elsewhere.
+    assert_eq!(open(public), PUBLIC.len() - 2);
+    // GET and HEAD of the page, signing in and out, the page's files.
+    assert_eq!((open(operator), open(OPERATORS)), (3, 5));
+}
+
+#[test]
+fn every_route_of_the_operator_listener_wants_admin_or_is_named() {
+    let service = Service::start(&[]);
+    let tokens: Vec<_> = SCOPES
+        .iter()
+        .map(|scope| (*scope, service.token(scope)))
+        .collect();
+    let mut table = routes(SOURCE.split("pub fn operator(").nth(1).unwrap());
+    table.extend(routes(OPERATORS));
+    assert!(table.len() > 9, "{table:?}");
+    for (method, path) in table {
+        let route = format!("{method} {path}");
+        let ask = |token: Option<&str>| {
+            let path = path
+                .replace("{name}", "nothing")
+                .replace("{id}", "nothing")
+                .replace("{act}", "suspend");
+            let mut request = Request::new(service.operator, &method, &path);
+            if let Some(token) = token {
+                request = request.token(token);
+            }
+            request.send().status
+        };
+        if OPERATOR.contains(&route.as_str()) {
+            assert_ne!(ask(None), 401, "{route}");
+            continue;
+        }
+        assert_eq!(ask(None), 401, "{route} is open to anybody");
+        for (scope, token) in &tokens {
+            let is_let_in = ask(Some(token)) != 403;
+            assert_eq!(is_let_in, *scope == "admin", "{route} with {scope}");
+        }
+    }
 }
 
 fn ask(service: &Service, method: &str, path: &str, token: Option<&str>) -> Answer {

@@ -377,6 +377,8 @@ fn many_at_once_never_pass_the_budget() {
             ("SIGNET_PROVIDER__PRICE", "1"),
             ("SIGNET_PROVIDER__BUDGET_DAY", "3"),
             ("SIGNET_LIMITS__JOBS", "20"),
+            ("SIGNET_LIMITS__ADDRESS__BURST", "100"),
+            ("SIGNET_LIMITS__TOKEN__BURST", "100"),
         ],
     );
     let answers: Vec<_> = std::thread::scope(|scope| {
