@@ -349,7 +349,16 @@ async fn keys_that_hold_something_else_let_nobody_spend_and_stay_as_they_are() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_key_lies_in_one_slot_and_dies_by_itself() {
     let server = Arc::new(Server::start());
-    let bench = bench(&server, LimitSettings::default(), Plans::new());
+    // A rate's key lives as long as one of its emissions: long enough here for a slow look.
+    let mut settings = LimitSettings::default();
+    for rate in [
+        &mut settings.reads,
+        &mut settings.token,
+        &mut settings.token_endpoint,
+    ] {
+        rate.per_minute = 1;
+    }
+    let bench = bench(&server, settings, Plans::new());
     let who = bench.charge("2001:db8::1", "t", "u");
     bench.admit(who).await.unwrap().commit();
     bench.limits.arrive(who.address, 0).await.unwrap();
