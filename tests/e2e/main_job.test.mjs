@@ -93,11 +93,13 @@ test("another_client_sees_none_of_it", async () => {
 
 test("an_address_gets_its_burst_and_one_more_then_429", async () => {
   const flood = new Client(env, { address: freshAddress() });
+  const token = await flood.token();
+  // One more than the address may, one less than the token may.
   const answers = await Promise.all(
-    Array.from({ length: 8 }, () => flood.api("POST", "/api/generate", { token, body: { prompt: "a red apple", steps: 1 } })),
+    Array.from({ length: 5 }, () => flood.api("POST", "/api/generate", { token, body: { prompt: "a red apple", steps: 1 } })),
   );
   const statuses = answers.map((answer) => answer.status).sort();
-  assert.deepEqual(statuses, [200, 200, 200, 200, 429, 429, 429, 429]);
+  assert.deepEqual(statuses, [200, 200, 200, 200, 429]);
   const refused = answers.find((answer) => answer.status === 429);
   assert.ok(Number(refused.headers["retry-after"]) > 0);
   assert.match(refused.headers["ratelimit"], /"address"/);
@@ -136,6 +138,7 @@ test("a_job_is_followed_through_the_edge_and_a_retry_does_not_pay_twice", async 
 
 test("malformed_requests_get_a_code_and_cost_nothing", async () => {
   const careless = new Client(env, { address: freshAddress() });
+  const token = await careless.token();
   const used = async () => (await careless.api("GET", "/api/usage", { token })).json().limits.map(({ policy, used }) => [policy, used]);
   const bodies = ["", "{", "[]", "null", '{"prompt":1}', '{"prompt":""}', '{"prompt":"x","nope":1}', '{"prompt":"x","width":129}', '{"prompt":"x","steps":0}', '{"prompt":"x","n":5}', '{"prompt":"x","seed":-1}', '{"prompt":"x","guidance_scale":"NaN"}', `{"prompt":"${"x".repeat(2001)}"}`];
   const before = await used();
