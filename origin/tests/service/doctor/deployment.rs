@@ -62,8 +62,10 @@ impl Deployment {
     pub fn start(limits: &[(&str, &str)]) -> Self {
         let ring = random_ring();
         let mut home = Home::new(limits);
-        // One examination after the other must not wait for the next upload.
+        // One examination after the other must not run into what one client may do in a minute.
         home.set("SIGNET_LIMITS__UPLOADS__PER_MINUTE", "60000");
+        home.set("SIGNET_LIMITS__LINKS__PER_MINUTE", "60000");
+        home.set("SIGNET_LIMITS__READS__PER_MINUTE", "60000");
         let front = Front::bind(home.path("access.log"));
         let api = format!("http://{}", front.api);
         let images = format!("http://localhost:{}", front.images.port());
