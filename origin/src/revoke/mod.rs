@@ -25,8 +25,10 @@ use crate::state::{State, StateError};
 const PATH: &str = "/.signet/revocations";
 /// A snapshot is made anew so often; the edge acts on one for 30 s.
 const AGAIN: Duration = Duration::from_secs(10);
-/// After a failure sooner.
-const RETRY: Duration = Duration::from_secs(2);
+/// After a failure sooner: an edge that has just started opens nothing before it is told. Doubled while it fails.
+const RETRY: Duration = Duration::from_millis(100);
+/// Not less often than this.
+const RETRY_AT_MOST: Duration = Duration::from_secs(2);
 const WITHIN: Duration = Duration::from_secs(5);
 const ANSWER: usize = 64 * 1024;
 
@@ -135,7 +137,7 @@ impl Revoker {
 
     /// Tells the edge for ever: regularly, and at once when something was decided here.
     pub async fn keep_telling(self, state: State, clock: Clock, decided: Arc<Notify>) {
-        let mut failing = false;
+        let (mut failing, mut retry) = (false, RETRY);
         loop {
             let told = self.tell(&state, &clock).await;
             match &told {
@@ -146,7 +148,12 @@ impl Revoker {
                 _ => {}
             }
             failing = told.is_err();
-            let pause = tokio::time::sleep(if failing { RETRY } else { AGAIN });
+            retry = if failing {
+                (retry * 2).min(RETRY_AT_MOST)
+            } else {
+                RETRY
+            };
+            let pause = tokio::time::sleep(if failing { retry } else { AGAIN });
             tokio::select! {
                 () = pause => {}
                 () = decided.notified() => {}
