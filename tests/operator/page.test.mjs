@@ -86,8 +86,9 @@ test("what_happens_is_on_the_screen_within_seconds", async () => {
   assert.match(await row("hours", "bob").innerText(), /bob[\s\S]*6/);
   assert.match(await page.locator("#reasons").innerText(), /user-hour[\s\S]*3/);
   assert.match(await row("refusals", "unauthorized").first().innerText(), /401[\s\S]*\/api\/images[\s\S]*203\.0\.113\.9/);
-  assert.equal(await page.locator("#chart-answers path.area").count(), 4);
-  assert.ok((await page.locator("#chart-latency path.line, #chart-latency circle").count()) >= 3);
+  // A chart's first stretch ends a few seconds later.
+  await page.waitForFunction(() => document.querySelectorAll("#chart-answers path.area").length === 4);
+  await page.waitForFunction(() => document.querySelectorAll("#chart-latency path.line, #chart-latency circle").length >= 3);
   assert.match(await page.locator(".tile", { hasText: "Stored" }).innerText(), /[kM]?B/);
 });
 
