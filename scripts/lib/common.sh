@@ -10,6 +10,13 @@ say() { printf '\033[1m==>\033[0m %s\n' "$*" >&2; }
 die() { printf '\033[31merror:\033[0m %s\n' "$*" >&2; exit 1; }
 need() { command -v "$1" >/dev/null 2>&1 || die "$1 is missing: $2"; }
 
+# room GIB: says before a long build, not after it, that the disk is too small.
+room() {
+  local free
+  free=$(df -Pk "$ROOT" | awk 'NR == 2 { print int($4 / 1048576) }')
+  [ "$free" -ge "$1" ] || printf '    only %s GiB of disk are free; a build from nothing takes up to %s\n' "$free" "$1" >&2
+}
+
 # The process group of the long step that runs now; a stop of the script must stop it too.
 STEP_GROUP=
 stop_step() { [ -z "$STEP_GROUP" ] || kill -TERM -- "-$STEP_GROUP" 2>/dev/null || true; }
