@@ -1,4 +1,5 @@
-//! The limits, measured: `limits memory`, `limits redis SOCKET` and `limits race SOCKET` print rows of a table.
+//! The limits, measured: `limits memory`, `limits durable`, `limits redis SOCKET` and `limits race SOCKET` print rows of
+//! a table.
 //! scripts/bench.d/limits runs them.
 #![allow(
     clippy::unwrap_used,
@@ -15,7 +16,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use futures_util::FutureExt;
 use origin::quota::{Charge, LimitSettings, Limits, Plans, RateSettings, Reservation};
-use origin::state::{StateSettings, users::UserRow};
+use origin::state::{State, StateSettings, users::UserRow};
 
 const SECOND: u64 = 1_000_000_000;
 const NOW: u64 = 1_800_000_000 * SECOND;
@@ -188,6 +189,48 @@ fn memory() {
         "memory: bytes per user that a full sliding hour adds",
         format!("{}", (full - once) / 100_000),
     );
+}
+
+/// With the record in SQLite that must be on the disk before a job starts; callers at once share a commit.
+async fn durable() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = State::open(&folder.path().join("state.sqlite")).unwrap();
+    let limits = Limits::open(&settings(), &Plans::new(), &state, NOW)
+        .await
+        .unwrap();
+    let who = Arc::new(Who::new(&limits, 10_000));
+    for at_once in [1, 64] {
+        let times: Vec<_> = (0..at_once)
+            .map(|task| {
+                let (limits, who) = (limits.clone(), Arc::clone(&who));
+                tokio::spawn(async move {
+                    let mut times = Vec::new();
+                    for n in 0..500 {
+                        let begun = Instant::now();
+                        let admitted = limits.admit(who.charge(n * at_once + task), NOW).await;
+                        times.push(begun.elapsed());
+                        admitted.unwrap().commit();
+                    }
+                    times
+                })
+            })
+            .collect();
+        let begun = Instant::now();
+        let mut all = Vec::new();
+        for task in times {
+            all.extend(task.await.unwrap());
+        }
+        let rate = all.len() as f64 / begun.elapsed().as_secs_f64();
+        all.sort_unstable();
+        row(
+            &format!("durable: decisions recorded on the disk, {at_once} callers at once"),
+            format!(
+                "{rate:.0}/s, p50 {:.2} ms, p99 {:.2} ms",
+                all[all.len() / 2].as_secs_f64() * 1e3,
+                all[all.len() * 99 / 100].as_secs_f64() * 1e3
+            ),
+        );
+    }
 }
 
 /// A bare script that increments one key, as many connections as `limits` has: one.
@@ -463,8 +506,9 @@ fn main() {
     };
     match (arguments.first().map(String::as_str), arguments.get(1)) {
         (Some("memory"), _) => memory(),
+        (Some("durable"), _) => runtime().block_on(durable()),
         (Some("redis"), Some(socket)) => runtime().block_on(redis_rows(socket.clone())),
         (Some("race"), Some(socket)) => runtime().block_on(race(socket.clone())),
-        _ => panic!("limits memory | redis SOCKET | race SOCKET"),
+        _ => panic!("limits memory | durable | redis SOCKET | race SOCKET"),
     }
 }

@@ -61,12 +61,12 @@ pub fn public(config: &mut ServiceConfig) {
         .service(at("/api/usage", "GET").route(get().guarded(images::usage)))
         .service(at(report::PATH, "POST").route(post().open(edge_trust::counts::take)))
         .configure(studio::routes)
-        .default_service(web::to(nothing));
+        .default_service(web::route().open(nothing));
 }
 
 /// The images listener.
 pub fn images(config: &mut ServiceConfig) {
-    config.default_service(web::route().to(deliver::serve));
+    config.default_service(web::route().open(deliver::serve));
 }
 
 /// The operator listener.
@@ -79,7 +79,7 @@ pub fn operator(config: &mut ServiceConfig) {
         .service(at("/admin/models/reload", "POST").route(post().guarded(catalogue::reload)))
         .service(at("/admin/models/{name}", "DELETE").route(delete().guarded(catalogue::unload)))
         .configure(operator::routes)
-        .default_service(web::to(nothing));
+        .default_service(web::route().open(nothing));
 }
 
 async fn nothing() -> HttpResponse {
@@ -91,7 +91,7 @@ fn at(path: &'static str, methods: &'static str) -> Resource {
     let route = Route::new(path);
     web::resource(path)
         .app_data(route)
-        .default_service(web::to(move || async move {
+        .default_service(web::route().open(move || async move {
             let mut refused = answer(problem::METHOD_NOT_ALLOWED);
             refused
                 .headers_mut()

@@ -23,8 +23,9 @@ BATCH = 32  # a worker
 DRAFT_NOISE = 0.4  # deviation of the noise on a training draft, at most: the draft is a hint, not the picture
 DRAFT_LOSS = 0.2
 DRAFT_ERROR = 0.01  # variance; less than measured, for noise left in shows as speckle
-# The draft's share of the prediction rises from nothing to all between these deviations of the noise.
-DRAFT_FROM, DRAFT_WHOLE = 0.15, 0.6
+# The draft's share of the prediction rises from nothing to all between these deviations of the noise. Where it is
+# all, the U-Net has no say and is not trained.
+DRAFT_FROM, DRAFT_WHOLE = 0.85, 0.96
 NO_CAPTION = 0.1  # share of empty captions, for guidance
 AVERAGE_EVERY = 8  # steps each worker takes alone between two averages of the weights
 
@@ -53,9 +54,8 @@ class Denoiser(UNet2DConditionModel):
     """The standard U-Net, mixed with what the draft of the words says: the noisier the latents, the more the draft
     counts. The U-Net is given the draft too, as further input channels."""
 
-    def forward(self, sample, timestep, encoder_hidden_states, drafted=None, **options):
-        if drafted is None:
-            drafted = self.draft(encoder_hidden_states)
+    def forward(self, sample, timestep, encoder_hidden_states, **options):
+        drafted = self.draft(encoder_hidden_states)
         # The draft has the trained size; other sizes get it stretched.
         drafted = F.interpolate(drafted.to(sample.dtype), size=sample.shape[-2:], mode="bilinear")
         power = self.powers[torch.as_tensor(timestep).reshape(-1).long()].view(-1, 1, 1, 1)
@@ -204,8 +204,9 @@ def _save(stage, model, ema, optimizer, step, budget) -> None:
 
 def _loss(model: Both, alphas, clean, ids, stage: Stage) -> torch.Tensor:
     noise = torch.randn_like(clean)
+    span = int(((1 - alphas).sqrt() < DRAFT_WHOLE).sum()) if stage.drafted else len(alphas)
     # One stratum of the schedule a row: less variance than independent draws.
-    times = ((torch.arange(BATCH) + torch.rand(BATCH)) / BATCH * len(alphas)).long().clamp(max=len(alphas) - 1)
+    times = ((torch.arange(BATCH) + torch.rand(BATCH)) / BATCH * span).long().clamp(max=span - 1)
     signal = alphas[times].sqrt().view(-1, 1, 1, 1)
     spread = (1 - alphas[times]).sqrt().view(-1, 1, 1, 1)
     noisy = signal * clean + spread * noise
@@ -215,9 +216,9 @@ def _loss(model: Both, alphas, clean, ids, stage: Stage) -> torch.Tensor:
         if stage.drafted:
             drafted = model.unet.draft(words).float()
             hint = drafted.detach() + DRAFT_NOISE * torch.rand(BATCH, 1, 1, 1) * torch.randn_like(clean)
-            predicted = model.unet(noisy, times, words, drafted=hint).sample
         else:
-            predicted = model.unet.plain(torch.cat([noisy, torch.zeros_like(noisy)], 1), times, words)
+            hint = torch.zeros_like(noisy)
+        predicted = model.unet.plain(torch.cat([noisy, hint], 1), times, words)
     loss = F.mse_loss(predicted.float(), signal * noise - spread * clean)
     return loss + DRAFT_LOSS * F.mse_loss(drafted, clean) if stage.drafted else loss
 

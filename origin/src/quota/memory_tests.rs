@@ -84,6 +84,44 @@ async fn a_clock_set_back_refuses_an_hour_at_most_and_grants_no_second_hour() {
 }
 
 #[tokio::test]
+async fn a_clock_set_forwards_opens_one_hour_and_settles_what_was_reserved_before() {
+    let bench = bench(|settings| {
+        wide_open(settings);
+        settings.user_hour = 3;
+        settings.jobs = 4;
+        settings.units_day = 100;
+    });
+    let who = bench.charge("192.0.2.1", "t", "u");
+    let before = bench.admit(who).await.unwrap();
+    for _ in 0..2 {
+        bench.admit(who).await.unwrap().commit();
+    }
+    bench
+        .now
+        .fetch_add(100 * HOUR, std::sync::atomic::Ordering::SeqCst);
+    for _ in 0..3 {
+        bench.admit(who).await.unwrap().commit();
+    }
+    let refused = bench.admit(who).await.unwrap_err();
+    assert_eq!(refused.policy, "user-hour");
+    // What was reserved in an hour that is over gives nothing back to this one, but its place among the jobs.
+    drop(before);
+    assert_eq!(bench.admit(who).await.unwrap_err().policy, "user-hour");
+    let used = bench.used(who).await;
+    assert!(
+        used.contains(&("units-day", 3)) && used.contains(&("jobs", 0)),
+        "{used:?}"
+    );
+    // Set right again, it costs an hour's wait at most.
+    bench
+        .now
+        .fetch_sub(100 * HOUR, std::sync::atomic::Ordering::SeqCst);
+    assert!(bench.admit(who).await.unwrap_err().retry_after <= 3_600);
+    bench.pass(3_600).await;
+    bench.admit(who).await.unwrap().commit();
+}
+
+#[tokio::test]
 async fn a_block_ends_in_time_though_the_clock_was_set_back() {
     let bench = bench(|_| {});
     let address = "192.0.2.1".parse().unwrap();

@@ -10,6 +10,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::Bytes;
 use serde::Serialize;
 
+use crate::auth::guard::Guard;
 use crate::infer::{MAX_IMAGES, MAX_PROMPT, ModelInfo};
 use crate::pages::{FOR_EVER, Fence, HTML, ImagesOrigin, InvalidOrigin};
 use crate::startup::App;
@@ -113,13 +114,13 @@ pub fn routes(config: &mut web::ServiceConfig) {
     config
         .service(
             web::resource("/")
-                .route(web::get().to(page))
-                .route(web::head().to(page)),
+                .route(web::get().open(page))
+                .route(web::head().open(page)),
         )
         .service(
             web::resource("/studio/{version}/{file}")
-                .route(web::get().to(file))
-                .route(web::head().to(file)),
+                .route(web::get().open(file))
+                .route(web::head().open(file)),
         );
 }
 

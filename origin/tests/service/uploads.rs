@@ -217,3 +217,57 @@ fn a_sender_that_stops_is_cut_off_and_blocks_nobody() {
         assert_eq!(body["code"], "body_too_slow");
     }
 }
+
+#[test]
+fn five_hundred_uploads_at_once_stay_within_the_quota_to_the_byte() {
+    let alone = Service::start(&[]);
+    let png = picture(8, 8, ImageFormat::Png);
+    let token = alone.token(ALL_SCOPES);
+    let size = send(&alone, &token, "image/png", png.clone()).ok().json()["bytes"]
+        .as_u64()
+        .unwrap();
+    drop(alone);
+    let limit = 100 * size + size - 1;
+    let service = Service::start(&[
+        ("SIGNET_LIMITS__UPLOADS__PER_MINUTE", "60000"),
+        ("SIGNET_LIMITS__UPLOADS__BURST", "1000"),
+        ("SIGNET_LIMITS__STORAGE_BYTES", &limit.to_string()),
+    ]);
+    let token = service.token(ALL_SCOPES);
+    let start = std::sync::Barrier::new(500);
+    let accepted = std::thread::scope(|scope| {
+        let senders: Vec<_> = (0..500)
+            .map(|_| {
+                scope.spawn(|| {
+                    start.wait();
+                    let answer = send(&service, &token, "image/png", png.clone());
+                    if answer.status != 200 {
+                        assert_eq!(answer.problem(), (429, "storage_quota".into()));
+                    }
+                    answer.status == 200
+                })
+            })
+            .collect();
+        let answers = senders.into_iter().map(|sender| sender.join().unwrap());
+        answers.filter(|accepted| *accepted).count() as u64
+    });
+    let on_disk: u64 = stored(&service)
+        .iter()
+        .map(|file| std::fs::metadata(service.home().path("data/objects").join(file)))
+        .map(|file| file.unwrap().len())
+        .sum();
+    let used = || {
+        let usage = service.get("/api/usage").token(&token).send().ok().json();
+        let rows = usage["limits"].as_array().unwrap().clone();
+        let storage = rows.iter().find(|row| row["policy"] == "storage").unwrap();
+        storage["used"].as_u64().unwrap()
+    };
+    assert_eq!((on_disk, used()), (accepted * size, accepted * size));
+    // What was refused while others held room is free again: one after the other, it fills to the last picture.
+    for _ in accepted..100 {
+        send(&service, &token, "image/png", png.clone()).ok();
+    }
+    assert_eq!(used(), 100 * size);
+    let over = send(&service, &token, "image/png", png);
+    assert_eq!(over.problem(), (429, "storage_quota".into()));
+}

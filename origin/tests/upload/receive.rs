@@ -12,6 +12,7 @@ fn whole_is_fine(whole: Option<&[u8]>) -> bool {
 }
 
 /// A server that answers with the size of the file or the code of the refusal.
+#[expect(clippy::disallowed_methods, reason = "no route of the service")]
 async fn server() -> std::net::SocketAddr {
     let settings = UploadSettings {
         image: Limits {
