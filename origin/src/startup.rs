@@ -16,6 +16,7 @@ use shared::referer::RefererPolicy;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, Semaphore};
 
+use crate::auth::guard::Guard;
 use crate::auth::provider::Provider;
 use crate::auth::session::Sessions;
 use crate::auth::signin::SignIns;
@@ -528,7 +529,7 @@ pub async fn serve(mut settings: Settings, clock: Clock) -> Result<(), StartErro
         let server = HttpServer::new(move || {
             ActixApp::new()
                 .app_data(targets.clone())
-                .default_service(web::to(redirect::send_on))
+                .default_service(web::route().open(redirect::send_on))
         });
         servers.push(listening!(server, listener, &None, 1));
     }
