@@ -318,6 +318,40 @@ pub(super) async fn the_penalty_box_blocks_for_its_time_and_not_longer(open: &Op
     assert!(arrive("192.0.2.2").await.is_ok());
 }
 
+pub(super) async fn the_penalty_box_gives_an_ipv6_network_ten_times_the_room_of_its_part(
+    open: &Open,
+) {
+    let bench = bench(open, wide_open);
+    let arrive = async |address: String| {
+        let address = address.parse().unwrap();
+        bench.limits.arrive(address, bench.now()).await
+    };
+    // Eleven parts in turn, none of them above its own 30.
+    for n in 0..300 {
+        arrive(format!("2001:db8:1:{:x}::{n:x}", n % 11))
+            .await
+            .unwrap();
+    }
+    let who = bench.charge("2001:db8:1:ff::1", "t", "u");
+    assert_eq!(bench.used(who).await.first(), Some(&("penalty-box", 300)));
+    bench.pass(1).await;
+    let refused = arrive("2001:db8:1:ff::1".into()).await.unwrap_err();
+    assert_eq!((refused.policy, refused.retry_after), ("penalty-box", 600));
+    assert!(arrive("2001:db8:1:fe::1".into()).await.is_err());
+    assert!(arrive("2001:db8:2:ff::1".into()).await.is_ok());
+    assert!(arrive("192.0.2.1".into()).await.is_ok());
+    bench.pass(600).await;
+    // What came while the network was blocked counted for none of its parts.
+    for _ in 0..30 {
+        arrive("2001:db8:1:fe::1".into()).await.unwrap();
+    }
+    // A part that is blocked takes nothing from its network.
+    for _ in 0..400 {
+        assert!(arrive("2001:db8:1:fe::1".into()).await.is_err());
+    }
+    assert!(arrive("2001:db8:1:fd::1".into()).await.is_ok());
+}
+
 pub(super) async fn an_ipv6_network_has_ten_times_the_room_of_its_part(open: &Open) {
     let bench = bench(open, |settings| {
         let address = settings.address;
@@ -499,7 +533,8 @@ macro_rules! run_suite {
             an_address_passes_burst_and_one_more, the_answer_names_the_first_layer_that_refused,
             a_reservation_is_settled_once, a_cancelled_job_pays_for_what_it_ran, the_hour_slides,
             a_steady_client_above_its_limit_still_gets_its_limit, units_of_a_day_come_back_after_a_day,
-            the_penalty_box_blocks_for_its_time_and_not_longer, an_ipv6_network_has_ten_times_the_room_of_its_part,
+            the_penalty_box_blocks_for_its_time_and_not_longer,
+            the_penalty_box_gives_an_ipv6_network_ten_times_the_room_of_its_part, an_ipv6_network_has_ten_times_the_room_of_its_part,
             callers_at_once_get_exactly_the_limit, reads_and_token_requests_have_their_rates,
             ids_at_the_edge_of_their_alphabet_are_kept_apart, plans_and_overrides_hold_and_are_told);
     };

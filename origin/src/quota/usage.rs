@@ -37,6 +37,14 @@ pub(super) fn count(
     }
 }
 
+/// An address's row, or that of the network around it when less is left of that one.
+pub(super) fn tighter(narrow: PolicyUse, wide: Option<PolicyUse>) -> PolicyUse {
+    match wide {
+        Some(wide) if wide.remaining < narrow.remaining => wide,
+        _ => narrow,
+    }
+}
+
 fn seconds(nanos: u64) -> u64 {
     nanos.div_ceil(1_000_000_000)
 }

@@ -12,9 +12,9 @@ use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use shared::gcra::{Decision, Rate};
-use shared::penalty;
+use shared::penalty::{self, Record};
 
-use self::address::Address;
+use self::address::{Address, Network};
 use self::user::User;
 use super::headers::wait_seconds;
 use super::{Ask, PolicyUse, Rates, Refusal, Settle, Simple, Taken};
@@ -33,7 +33,7 @@ const SHARDS: usize = 64;
 struct Addresses {
     narrow: HashMap<IpAddr, Address>,
     /// IPv6 networks, in the shard of all their parts.
-    wide: HashMap<IpAddr, u64>,
+    wide: HashMap<IpAddr, Network>,
     decisions: usize,
 }
 
@@ -127,17 +127,23 @@ impl Memory {
             return Ok(());
         };
         shard.sweep(now);
-        let address = shard.narrow.entry(ask.narrow).or_default();
-        address
-            .penalty
-            .get_or_insert_default()
-            .arrive(penalty_rule(limit, seconds), now)
-            .map_err(|blocked| Refusal {
-                policy: "penalty-box",
-                limit: u64::from(limit),
-                window_seconds: PENALTY_WINDOW / SECOND,
-                retry_after: wait_seconds(blocked.until.saturating_sub(now)),
-            })
+        let Addresses { narrow, wide, .. } = &mut *shard;
+        let network = ask.wide.map(|it| wide.entry(it).or_default());
+        let wide = network.map(|it| &mut **it.penalty.get_or_insert_default());
+        // A part of a blocked network leaves nothing behind.
+        let mut stranger = Record::default();
+        let known = narrow.get_mut(&ask.narrow);
+        let one = known.map_or(&mut stranger, |it| it.penalty.get_or_insert_default());
+        let verdict = penalty::arrive(one, wide, penalty_rule(limit, seconds), now);
+        if stranger != Record::default() {
+            narrow.entry(ask.narrow).or_default().penalty = Some(Box::new(stranger));
+        }
+        verdict.map_err(|(_, blocked)| Refusal {
+            policy: "penalty-box",
+            limit: u64::from(limit),
+            window_seconds: PENALTY_WINDOW / SECOND,
+            retry_after: wait_seconds(blocked.until.saturating_sub(now)),
+        })
     }
 
     /// Charges every layer, or none; what is left of the tightest rate.
@@ -160,7 +166,7 @@ impl Memory {
         let (address_tat, mut remaining) = decide(rates.address, known, "address", now)?;
         let mut wide_tat = None;
         if let Some(wide) = ask.wide {
-            let known = addresses.wide.get(&wide).copied().unwrap_or(0);
+            let known = addresses.wide.get(&wide).map_or(0, |it| it.rate);
             let (tat, left) = decide(rates.wide, known, "address", now)?;
             wide_tat = Some((wide, tat));
             remaining = remaining.min(left);
@@ -183,7 +189,7 @@ impl Memory {
         }
         addresses.narrow.entry(ask.narrow).or_default().rate = address_tat;
         if let Some((wide, tat)) = wide_tat {
-            addresses.wide.insert(wide, tat);
+            addresses.wide.entry(wide).or_default().rate = tat;
         }
         let taken = Taken {
             narrow: ask.narrow,
@@ -229,8 +235,8 @@ impl Memory {
             if let Some(address) = shard.narrow.get_mut(&taken.narrow) {
                 address.rate = rates.address.refund(address.rate, taken.at);
             }
-            if let Some(tat) = taken.wide.and_then(|wide| shard.wide.get_mut(&wide)) {
-                *tat = rates.wide.refund(*tat, taken.at);
+            if let Some(network) = taken.wide.and_then(|wide| shard.wide.get_mut(&wide)) {
+                network.rate = rates.wide.refund(network.rate, taken.at);
             }
         }
     }
@@ -327,23 +333,27 @@ impl Memory {
         penalty: u32,
         now: u64,
     ) -> Vec<PolicyUse> {
-        use super::usage::{count, rate};
-        let (mut address, mut wide, mut arrivals) = (0, None, (0, 0));
+        use super::usage::{count, rate, tighter};
+        let rule = penalty_rule(penalty, 0);
+        let penalty = |known: Option<&Record>, rule: penalty::Rule| {
+            let (used, reset) = known.map_or((0, 0), |it| it.peek(rule, now));
+            let limit = u64::from(rule.arrivals);
+            count("penalty-box", limit, used, Some(60), Some(reset))
+        };
+        let (mut penalty_box, mut address) =
+            (penalty(None, rule), rate("address", rates.address, 0, now));
         if let Some(shard) = self.address_shard(ask.narrow, ask.wide) {
             if let Some(one) = shard.narrow.get(&ask.narrow) {
-                address = one.rate;
-                if let Some(known) = &one.penalty {
-                    arrivals = known.peek(penalty_rule(penalty, 0), now);
-                }
+                penalty_box = penalty(one.penalty.as_deref(), rule);
+                address = rate("address", rates.address, one.rate, now);
             }
-            wide = ask.wide.and_then(|wide| shard.wide.get(&wide).copied());
+            if let Some(network) = ask.wide.and_then(|wide| shard.wide.get(&wide)) {
+                let wide = penalty(network.penalty.as_deref(), rule.wide());
+                penalty_box = tighter(penalty_box, Some(wide));
+                let wide = rate("address", rates.wide, network.rate, now);
+                address = tighter(address, Some(wide));
+            }
         }
-        let narrow = rate("address", rates.address, address, now);
-        let wide = wide.map(|tat| rate("address", rates.wide, tat, now));
-        let address = match wide {
-            Some(wide) if wide.remaining < narrow.remaining => wide,
-            _ => narrow,
-        };
         let nobody = User::default();
         let mut users = self.user_shard(ask.user);
         let user = users
@@ -368,13 +378,7 @@ impl Memory {
                 .saturating_sub(now)
         });
         let mut rows = vec![
-            count(
-                "penalty-box",
-                u64::from(penalty),
-                arrivals.0,
-                Some(60),
-                Some(arrivals.1),
-            ),
+            penalty_box,
             address,
             rate("token", allowed.token, token, now),
             rate("user", allowed.user, user.rate, now),
@@ -425,7 +429,7 @@ impl Addresses {
         if self.decisions > SWEEP_AFTER.max(self.narrow.len() + self.wide.len()) {
             self.decisions = 0;
             self.narrow.retain(|_, one| !one.is_idle(now));
-            self.wide.retain(|_, tat| *tat > now);
+            self.wide.retain(|_, network| !network.is_idle(now));
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What is asked of the server.
 
+use shared::client_ip::WIDE_FACTOR;
 use shared::gcra::Rate;
 
 use super::script::Packed;
@@ -8,7 +9,7 @@ use super::{Admitted, Remote, RemoteError, address_key, key, short_hash};
 use crate::quota::headers::wait_seconds;
 use crate::quota::memory::refusal;
 use crate::quota::reservation::Settle;
-use crate::quota::usage::{count, rate};
+use crate::quota::usage::{count, rate, tighter};
 use crate::quota::{Ask, PolicyUse, Rates, Refusal};
 
 /// The server counts in microseconds.
@@ -166,9 +167,11 @@ impl Remote {
     ) -> Verdict<()> {
         let packed = Packed::new(self)
             .number(u64::from(limit))
+            .number(u64::from(limit.saturating_mul(WIDE_FACTOR)))
             .number(60_000_000)
             .number(seconds.saturating_mul(1_000_000));
-        let keys = [address_key("p", ask.narrow)];
+        let mut keys = vec![address_key("p", ask.narrow)];
+        keys.extend(ask.wide.map(|wide| address_key("pw", wide)));
         let [blocked, wait] = self
             .run::<2>(&self.inner.scripts.arrive, &keys, packed)
             .await?;
@@ -234,7 +237,7 @@ impl Remote {
         &self,
         ask: &Ask<'_>,
         rates: &Rates,
-        penalty: u32,
+        limit: u32,
     ) -> Result<Vec<PolicyUse>, RemoteError> {
         let mut keys = vec![
             key("u", ask.user),
@@ -243,7 +246,9 @@ impl Remote {
             key("reads", ask.user),
             key("uploads", ask.user),
         ];
-        keys.extend(ask.wide.map(|wide| address_key("w", wide)));
+        if let Some(wide) = ask.wide {
+            keys.extend(["w", "pw"].map(|kind| address_key(kind, wide)));
+        }
         let packed = Packed::new(self).name(short_hash(ask.token));
         let [
             now,
@@ -261,8 +266,11 @@ impl Remote {
             arrivals,
             arrival_age,
             blocked,
+            wide_arrivals,
+            wide_arrival_age,
+            wide_blocked,
         ] = self
-            .run::<15>(&self.inner.scripts.usage, &keys, packed)
+            .run::<18>(&self.inner.scripts.usage, &keys, packed)
             .await?;
         let allowed = &ask.allowed;
         let nanos = |micros: u64| micros.saturating_mul(MICRO);
@@ -275,19 +283,22 @@ impl Remote {
                 .saturating_mul(1_000_000);
             if used == 0 { 0 } else { left }
         };
-        let limit = u64::from(penalty);
-        let (arrived, free) = if blocked > 0 {
-            (limit, nanos(blocked))
-        } else {
-            (arrivals.min(limit), since(arrivals, 60, arrival_age))
-        };
-        let mut rows = vec![
-            count("penalty-box", limit, arrived, Some(60), Some(free)),
-            if ask.wide.is_some() && wide.remaining < narrow.remaining {
-                wide
+        let penalty = |limit: u32, arrivals: u64, age, blocked| {
+            let limit = u64::from(limit);
+            let (arrived, free) = if blocked > 0 {
+                (limit, nanos(blocked))
             } else {
-                narrow
-            },
+                (arrivals.min(limit), since(arrivals, 60, age))
+            };
+            count("penalty-box", limit, arrived, Some(60), Some(free))
+        };
+        let narrow_penalty = penalty(limit, arrivals, arrival_age, blocked);
+        let wide_limit = limit.saturating_mul(WIDE_FACTOR);
+        let wide_penalty = penalty(wide_limit, wide_arrivals, wide_arrival_age, wide_blocked);
+        let has_wide = ask.wide.is_some();
+        let mut rows = vec![
+            tighter(narrow_penalty, has_wide.then_some(wide_penalty)),
+            tighter(narrow, has_wide.then_some(wide)),
             row("token", allowed.token, token),
             row("user", allowed.user, user),
             count(

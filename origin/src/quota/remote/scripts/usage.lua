@@ -1,5 +1,6 @@
--- KEYS: user, address, penalty box, reads, uploads, network or none. Answers
--- {now, address, network, reads, uploads, token, user, hour used, newest mark's age, jobs, units, newest unit hour, arrivals, newest arrival's age, blocked for}.
+-- KEYS: user, address, penalty box, reads, uploads, and where there is a network, its rate and its penalty box. Answers
+-- {now, address, network, reads, uploads, token, user, hour used, newest mark's age, jobs, units, newest unit hour}, and of
+-- both penalty boxes {arrivals, newest arrival's age, blocked for}.
 local skew, token = struct.unpack('>i8c8', ARGV[1])
 local now = clock(skew)
 local values = load()
@@ -18,17 +19,16 @@ local function age_of_last(marks)
   local age = (mark - struct.unpack('>I4', marks, #marks - 3)) % 4294967296
   return age > 2147483648 and 0 or age
 end
-local arrivals, newest, blocked = 0, 0, 0
-local penalty = values[3]
-if penalty then
-  if #penalty < 8 then error('CORRUPT a stored penalty cannot be read') end
-  blocked = math.max(0, struct.unpack('>I8', penalty) - now)
-  local marks = string.sub(penalty, 9)
-  newest = age_of_last(marks)
+local function penalty(blob)
+  if not blob then return 0, 0, 0 end
+  if #blob < 8 then error('CORRUPT a stored penalty cannot be read') end
+  local marks, arrivals = string.sub(blob, 9), 0
   for at = 1, #marks, 4 do
     if (mark - struct.unpack('>I4', marks, at)) % 4294967296 < 60000 then arrivals = arrivals + 1 end
   end
+  return arrivals, age_of_last(marks), math.max(0, struct.unpack('>I8', blob) - now)
 end
+local arrivals, newest, blocked = penalty(values[3])
 local last = u.units[#u.units]
 return { now, number(values[2]), KEYS[6] and number(values[6]) or 0, number(values[4]), number(values[5]), token_tat, u.rate, #u.hours / 4,
-  age_of_last(u.hours), running, spent(u), last and last[1] or 0, arrivals, newest, blocked }
+  age_of_last(u.hours), running, spent(u), last and last[1] or 0, arrivals, newest, blocked, penalty(values[7]) }
