@@ -1,12 +1,12 @@
-//! The R2 bucket: from an admitted link to the bytes it opens. One read for a plain request; a conditional one asks
-//! for the object's size and tag first.
+//! The R2 bucket: from an admitted link to what a HEAD, conditions or a range ask of its object, whose size and tag are
+//! read first. Whole pictures go another way ([`crate::whole`]).
 
 use shared::object_key::ObjectKey;
 use shared::range::{self, Bytes, Conditions};
 use wasm_bindgen::{JsCast, JsValue};
 use worker::{Bucket, Conditional, Range, ResponseBody};
 
-use crate::js::{self, WholeObject};
+use crate::js;
 use crate::limits::AdmittedLink;
 use crate::serve::ServeError;
 
@@ -37,8 +37,9 @@ pub struct Wanted {
 }
 
 impl Wanted {
-    fn is_plain(&self) -> bool {
-        self.if_none_match.is_none() && self.range.is_none()
+    /// Whether all of the object is wanted, whatever it is by now.
+    pub fn is_whole(&self) -> bool {
+        !self.head && self.if_none_match.is_none() && self.range.is_none()
     }
 
     fn conditions(&self) -> Conditions<'_> {
@@ -50,34 +51,12 @@ impl Wanted {
     }
 }
 
-/// Where pictures are read.
-pub struct Store<'a> {
-    /// The bucket.
-    pub bucket: &'a Bucket,
-    /// The request's context, where whole pictures may come from the edge's cache: behind every check, under the
-    /// object's key, for at most [`CACHED_SECONDS`].
-    pub cache: Option<&'a JsValue>,
-}
-
-/// A deleted picture is gone from every cache after so long; the contract allows 60 s.
-const CACHED_SECONDS: u32 = 50;
-/// Larger pictures are not kept, for they would have to fit into memory.
-const CACHED_UP_TO: u32 = 4 * 1024 * 1024;
-
-/// A stored picture that an admitted link opened.
+/// A stored picture that an admitted link opened, and what of it is the answer.
 pub struct Object {
     /// The link that opened it.
     pub link: AdmittedLink,
-    /// What of it is the answer.
-    pub content: Content,
-}
-
-/// What is answered of a picture.
-pub enum Content {
-    /// All of it, to a plain GET.
-    Whole(WholeObject),
-    /// What a HEAD, conditions or a range ask for.
-    Asked(Asked),
+    /// What was asked of it.
+    pub asked: Asked,
 }
 
 /// The part of a picture that was asked for.
@@ -98,42 +77,21 @@ impl Object {
     /// # Errors
     /// [`ServeError::NotFound`], [`ServeError::Store`].
     pub async fn open(
-        store: &Store<'_>,
+        bucket: &Bucket,
         link: AdmittedLink,
         wanted: &Wanted,
     ) -> Result<Self, ServeError> {
         let key = link.link().key();
-        let mut found = read(store, key, wanted).await?;
+        let mut found = ask(bucket, key, wanted).await?;
         if let (None, Some(other)) = (&found, key.counterpart()) {
-            found = read(store, &other, wanted).await?;
+            found = ask(bucket, &other, wanted).await?;
         }
-        let content = found.ok_or(ServeError::NotFound)?;
-        Ok(Self { link, content })
+        let asked = found.ok_or(ServeError::NotFound)?;
+        Ok(Self { link, asked })
     }
 }
 
-/// `None` when there is no such object.
-async fn read(
-    Store { bucket, cache }: &Store<'_>,
-    key: &ObjectKey,
-    wanted: &Wanted,
-) -> Result<Option<Content>, ServeError> {
-    if wanted.is_plain() && !wanted.head {
-        let object = match cache {
-            Some(context) => {
-                let keep = (CACHED_SECONDS, CACHED_UP_TO);
-                js::cached_object(bucket.as_ref(), key.as_str(), keep, context).await
-            }
-            None => js::whole_object(bucket.as_ref(), key.as_str()).await,
-        };
-        let object = object.map_err(|error| ServeError::Store(js::describe(&error)))?;
-        return Ok(object.map(Content::Whole));
-    }
-    let asked = ask(bucket, key, wanted).await?;
-    Ok(asked.map(Content::Asked))
-}
-
-/// Reads size and tag first, and then what they leave to be sent.
+/// Reads size and tag first, and then what they leave to be sent; `None` when there is no such object.
 async fn ask(
     bucket: &Bucket,
     key: &ObjectKey,

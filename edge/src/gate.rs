@@ -6,7 +6,6 @@ use shared::access_token;
 use shared::decided::{self, Decided};
 use shared::edge_auth::{self, Message};
 use shared::problem::{self, Problem};
-use wasm_bindgen::JsValue;
 use web_sys::{Request, Response};
 use worker::Env;
 
@@ -14,7 +13,7 @@ use crate::bearer::{self, Bearer};
 use crate::clock;
 use crate::config::Config;
 use crate::inbound;
-use crate::js::{self, Body, Lines};
+use crate::js::{self, Body, Event, Lines};
 use crate::limits::{self, FLOOD, FLOOD_TOKEN, Limiters, hex};
 use crate::penalty;
 use crate::respond::{self, Context};
@@ -44,8 +43,8 @@ const CHARGED: &str = "signet-charged";
 pub struct Call<'a> {
     /// The request itself.
     pub request: &'a Request,
-    /// Its context.
-    pub context: &'a JsValue,
+    /// What it comes with.
+    pub event: &'a Event,
     /// `GET`, …
     pub method: &'a str,
     /// Path and query as they came.
@@ -96,6 +95,7 @@ pub async fn pass(call: &Call<'_>, env: &Env, config: &Config) -> Response {
                 detail: None,
                 allow: allow.as_deref(),
                 limit,
+                openai: routes::is_openai(call.target),
             };
             respond::problem(problem, &context)
         }
@@ -131,7 +131,7 @@ async fn walk(
     let answer = forward(call, config, &route, &inbound, decided, request_id).await;
     if let Some(charge) = charge.filter(|_| is_uncharged(answer.as_ref().ok())) {
         let env = env.clone();
-        js::after_answer(call.context, async move { charge.give_back(&env).await });
+        js::after_answer(call.event, async move { charge.give_back(&env).await });
     }
     let mut set = Lines::default();
     set.push("x-request-id", request_id);

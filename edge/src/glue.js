@@ -8,55 +8,94 @@ export function header_lines(headers) {
   return lines;
 }
 
-const LINK_HEADERS = ["referer", "sec-fetch-site", "sec-fetch-mode", "sec-fetch-dest", "if-none-match", "range"];
+let addressHeader;
 
-/** The headers that a link's path reads, as lines, and the one in which the front tells the client's address. */
-export function link_headers(request, address) {
-  const { headers } = request;
+/** Names the header in which the front tells the client's address; empty when there is no front. */
+export function keep_address_header(name) {
+  addressHeader = name;
+}
+
+/** The headers that a link's path reads, as lines. Those that say nothing without another one are asked for after it. */
+export function link_headers({ headers }) {
   let lines = "";
-  for (const name of address ? [address, ...LINK_HEADERS] : LINK_HEADERS) {
+  const read = (name) => {
     const value = headers.get(name);
-    if (value !== null) lines += `${name}\n${value}\n`;
-    if (name === "range" && value !== null) {
-      const condition = headers.get("if-range"); // which means nothing by itself
-      if (condition !== null) lines += `if-range\n${condition}\n`;
-    }
-  }
+    if (value === null) return false;
+    lines += `${name}\n${value}\n`;
+    return true;
+  };
+  if (addressHeader) read(addressHeader);
+  const [referer, site] = [read("referer"), read("sec-fetch-site")];
+  if (referer || site) read("sec-fetch-mode"), read("sec-fetch-dest");
+  read("if-none-match");
+  if (read("range")) read("if-range");
   return lines;
 }
 
-/** A whole object of the bucket; undefined when there is none. */
-export async function get_object(bucket, key) {
-  const object = await bucket.get(key);
-  return object ? { etag: object.httpEtag, body: object.body } : undefined;
+/** Rate Limiting bindings asked in turn: name, key, name, key, …; whether all let pass. One that fails does. */
+export async function within_limits(env, asks) {
+  for (const [name, key] of pairs(asks)) {
+    try {
+      if (!(await env[name].limit({ key })).success) return false;
+    } catch (error) {
+      console.error(`edge: rate limit ${name} failed: ${error?.message ?? error}`);
+    }
+  }
+  return true;
 }
 
 let pictures;
 const cacheFailed = (error) => console.error("edge: the cache failed:", error?.message ?? error);
 
 /**
- * As `get_object`, through a named cache of this place. The name under which a picture lies there is no address that
- * anybody can ask for, and it holds whole pictures only.
+ * A whole object of the bucket, through a named cache of this place. The name under which a picture lies there is no
+ * address that anybody can ask for, and it holds whole pictures only.
  */
-export async function cached(bucket, key, seconds, up_to, context) {
+async function cached(bucket, key, seconds, up_to, context) {
   const name = `https://pictures.invalid/${key}`;
   try {
     const hit = await (await (pictures ??= caches.open("signet-pictures"))).match(name);
-    if (hit) return { etag: hit.headers.get("etag"), body: hit.body };
+    if (hit) return { httpEtag: hit.headers.get("etag"), body: hit.body };
   } catch (error) {
     pictures = undefined;
     cacheFailed(error);
-    return get_object(bucket, key);
+    return bucket.get(key);
   }
   const object = await bucket.get(key);
-  if (!object) return undefined;
-  const { httpEtag: etag, size } = object;
-  if (size > up_to) return { etag, body: object.body };
+  if (!object || object.size > up_to) return object;
+  const { httpEtag } = object;
   const bytes = await object.arrayBuffer();
-  const headers = { "cache-control": `max-age=${seconds}`, "content-type": "application/octet-stream", etag };
+  const headers = { "cache-control": `max-age=${seconds}`, "content-type": "application/octet-stream", etag: httpEtag };
   const put = async () => (await pictures).put(name, new Response(bytes, { headers }));
   context.waitUntil(put().catch(cacheFailed));
-  return { etag, body: bytes };
+  return { httpEtag, body: bytes };
+}
+
+/**
+ * The way of nearly every link, once all that needs no waiting holds: shield, revocation, object, in this order, so that
+ * no refused link reads the bucket. The object's key is what `text` holds between `from` and `to`; with `seconds` it may
+ * come from the cache. The wasm module counts, and words every refusal.
+ */
+export async function open_picture({ env, context, judge }, asks, revoked, text, from, to, number, place, seconds, up_to) {
+  const headers = sets[number]; // now, since another request may keep others under the number
+  if (asks !== undefined && !(await within_limits(env, asks))) return judge.refused("rate_limited", place, "");
+  if (revoked) return judge.refused("link_revoked", place, "");
+  const { IMAGES } = env;
+  const read = (key) => (seconds ? cached(IMAGES, key, seconds, up_to, context) : IMAGES.get(key));
+  let object;
+  try {
+    const key = text.slice(from, to);
+    object = await read(key);
+    const other = object ? undefined : judge.counterpart(key);
+    if (other !== undefined) object = await read(other);
+  } catch (error) {
+    if (error instanceof WebAssembly.RuntimeError) throw error;
+    return judge.refused("store_unavailable", place, String(error?.message ?? error));
+  }
+  if (!object) return judge.refused("not_found", place, "");
+  judge.opened(place);
+  headers.set("etag", object.httpEtag); // the answer takes a copy of them
+  return new Response(object.body, { headers });
 }
 
 function pairs(lines) {
@@ -72,9 +111,8 @@ export function respond(status, lines, body) {
 }
 
 let pictureHeaders;
-/** Whole sets of headers by the lines that vary; most links have the same. */
-const headersByLines = new Map();
-const MOST_SETS = 256;
+/** Whole sets of headers, for most links have the same; the wasm module says under which number. */
+const sets = [];
 
 /** Keeps the headers that stand in every picture's answer. */
 export function keep_headers(lines) {
@@ -87,20 +125,14 @@ function with_lines(lines) {
   return headers;
 }
 
+/** Keeps the headers of a whole picture under a number. */
+export function keep_set(number, lines) {
+  sets[number] = with_lines(lines);
+}
+
 /** A picture's answer with the kept headers and with `lines`. */
 export function picture(status, lines, body) {
   return new Response(body ?? null, { status, headers: with_lines(lines) });
-}
-
-/** A whole object of `get_object` or `cached` as the answer: tag and bytes never cross into wasm. */
-export function whole_picture(lines, object) {
-  let headers = headersByLines.get(lines);
-  if (!headers) {
-    if (headersByLines.size >= MOST_SETS) headersByLines.clear();
-    headersByLines.set(lines, (headers = with_lines(lines)));
-  }
-  headers.set("etag", object.etag); // the answer takes a copy of them
-  return new Response(object.body, { headers });
 }
 
 const templates = [];
@@ -225,7 +257,7 @@ export async function token_holds(kid, signature, text) {
 }
 
 /** Work that goes on after the answer. */
-export function wait_until(context, work) {
+export function wait_until({ context }, work) {
   context.waitUntil(work);
 }
 
@@ -235,11 +267,6 @@ export function pass_on(answer, set, remove) {
   for (const name of remove.split("\n")) out.headers.delete(name);
   for (const [name, value] of pairs(set)) out.headers.set(name, value);
   return out;
-}
-
-/** One question to a Rate Limiting binding. */
-export async function within_limit(binding, key) {
-  return (await binding.limit({ key })).success;
 }
 
 /** Longest wait for a Durable Object, in milliseconds: one that hangs is one that fails. */

@@ -1,6 +1,6 @@
 //! The border to JavaScript: every crossing costs, so there are few, each declared here.
 
-use js_sys::Uint8Array;
+use js_sys::{Promise, Uint8Array};
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
 
@@ -9,39 +9,22 @@ extern "C" {
     fn header_lines(headers: &web_sys::Headers) -> String;
     fn respond(status: u16, lines: &str, body: &JsValue) -> web_sys::Response;
     fn keep_headers(lines: &str);
+    fn keep_set(number: u32, lines: &str);
     fn picture(status: u16, lines: &str, body: &JsValue) -> web_sys::Response;
-    fn whole_picture(lines: &str, object: &WholeObject) -> web_sys::Response;
-    fn link_headers(request: &web_sys::Request, address: &str) -> String;
-    fn cached(
-        bucket: &JsValue,
-        key: &str,
-        seconds: u32,
-        up_to: u32,
-        context: &JsValue,
-    ) -> js_sys::Promise;
-    fn get_object(bucket: &JsValue, key: &str) -> js_sys::Promise;
+    fn keep_address_header(name: &str);
+    fn link_headers(request: &web_sys::Request) -> String;
     fn add_template(status: u16, lines: &str, body: &JsValue) -> u32;
     fn from_template(number: u32) -> web_sys::Response;
-    fn take_body(
-        request: &web_sys::Request,
-        declared: f64,
-        up_to: f64,
-        limit: f64,
-    ) -> js_sys::Promise;
+    fn take_body(request: &web_sys::Request, declared: f64, up_to: f64, limit: f64) -> Promise;
     fn text_body(text: &str) -> TakenBody;
-    fn forward(url: &str, method: &str, lines: &str, body: &JsValue) -> js_sys::Promise;
-    fn document_text(url: &str, lines: &str, wait: u32, up_to: u32) -> js_sys::Promise;
-    fn keys_of(text: &str) -> js_sys::Promise;
-    fn token_holds(kid: &str, signature: &[u8], text: &str) -> js_sys::Promise;
-    fn wait_until(context: &JsValue, work: js_sys::Promise);
+    fn forward(url: &str, method: &str, lines: &str, body: &JsValue) -> Promise;
+    fn document_text(url: &str, lines: &str, wait: u32, up_to: u32) -> Promise;
+    fn keys_of(text: &str) -> Promise;
+    fn token_holds(kid: &str, signature: &[u8], text: &str) -> Promise;
+    fn wait_until(event: &Event, work: Promise);
     fn pass_on(answer: &web_sys::Response, set: &str, remove: &str) -> web_sys::Response;
-    fn within_limit(binding: &JsValue, key: &str) -> js_sys::Promise;
-    fn object_answer(
-        namespace: &JsValue,
-        name: &str,
-        method: &str,
-        body: &JsValue,
-    ) -> js_sys::Promise;
+    fn within_limits(env: &JsValue, asks: &str) -> Promise;
+    fn object_answer(namespace: &JsValue, name: &str, method: &str, body: &JsValue) -> Promise;
 }
 
 #[wasm_bindgen]
@@ -61,9 +44,9 @@ extern "C" {
     #[wasm_bindgen(method, catch)]
     pub fn write(this: &Rows, key: &[u8], row: &[u8], ends: f64) -> Result<(), JsValue>;
 
-    /// A whole object, read by `get_object`: its tag and bytes stay on the other side of the border.
-    #[derive(Debug)]
-    pub type WholeObject;
+    /// What a request comes with: the environment, the context, and the functions by which JavaScript asks back.
+    #[derive(Clone)]
+    pub type Event;
 
     /// A request's body, taken by `take_body`.
     pub type TakenBody;
@@ -74,7 +57,7 @@ extern "C" {
 }
 
 /// Header lines under construction: name, value, name, value, …
-#[derive(Default)]
+#[derive(Default, PartialEq, Eq, Hash)]
 pub struct Lines(String);
 
 impl Lines {
@@ -83,6 +66,11 @@ impl Lines {
         for part in [name, "\n", value, "\n"] {
             self.0.push_str(part);
         }
+    }
+
+    /// As JavaScript reads them.
+    pub fn as_str(&self) -> &str {
+        &self.0
     }
 }
 
@@ -101,9 +89,9 @@ pub fn picture_answer(status: u16, headers: &Lines, body: &JsValue) -> web_sys::
     picture(status, &headers.0, body)
 }
 
-/// The same with a whole object: 200, its tag and its bytes.
-pub fn whole_answer(headers: &Lines, object: &WholeObject) -> web_sys::Response {
-    whole_picture(&headers.0, object)
+/// Keeps the headers of a whole picture, the tag left out, under a number; the kept ones are among them.
+pub fn keep_headers_as(number: u32, headers: &Lines) {
+    keep_set(number, &headers.0);
 }
 
 /// An answer that never changes, made once and kept on the other side of the border.
@@ -127,18 +115,14 @@ pub fn all_headers(request: &web_sys::Request) -> String {
     header_lines(&request.headers())
 }
 
-/// The headers that a link's path reads, and the one named `address`; read with [`header_pairs`].
-pub fn headers_of_link(request: &web_sys::Request, address: &str) -> String {
-    link_headers(request, address)
+/// Names the header that carries the client's address, before the first link is looked at.
+pub fn read_address_from(name: &str) {
+    keep_address_header(name);
 }
 
-/// Reads a whole object; `None` when there is none.
-///
-/// # Errors
-/// What the bucket throws.
-pub async fn whole_object(bucket: &JsValue, key: &str) -> Result<Option<WholeObject>, JsValue> {
-    let object = JsFuture::from(get_object(bucket, key)).await?;
-    Ok((!object.is_undefined()).then(|| object.unchecked_into()))
+/// The headers that a link's path reads, and the one that carries the client's address; read with [`header_pairs`].
+pub fn headers_of_link(request: &web_sys::Request) -> String {
+    link_headers(request)
 }
 
 /// Asks the Durable Object `name` of a namespace; status and text of its answer.
@@ -158,20 +142,6 @@ pub async fn ask_object(
     let answer = answer.as_string().unwrap_or_default();
     let (status, text) = answer.split_once('\n').unwrap_or_default();
     Ok((status.parse().unwrap_or(0), text.to_owned()))
-}
-
-/// As [`whole_object`], through the edge's cache: `keep` is for how many seconds, and up to how many bytes.
-///
-/// # Errors
-/// What the bucket throws.
-pub async fn cached_object(
-    bucket: &JsValue,
-    key: &str,
-    keep: (u32, u32),
-    context: &JsValue,
-) -> Result<Option<WholeObject>, JsValue> {
-    let object = JsFuture::from(cached(bucket, key, keep.0, keep.1, context)).await?;
-    Ok((!object.is_undefined()).then(|| object.unchecked_into()))
 }
 
 /// Names (lower case) and values of header lines.
@@ -277,12 +247,12 @@ pub async fn verify_token(kid: &str, signature: &[u8], text: &str) -> Result<boo
 }
 
 /// Work that goes on after the answer.
-pub fn after_answer(context: &JsValue, work: impl Future<Output = ()> + 'static) {
+pub fn after_answer(event: &Event, work: impl Future<Output = ()> + 'static) {
     let work = wasm_bindgen_futures::future_to_promise(async move {
         work.await;
         Ok(JsValue::UNDEFINED)
     });
-    wait_until(context, work);
+    wait_until(event, work);
 }
 
 /// The origin's answer with headers `set`, and those named in `remove` (one a line) gone.
@@ -290,12 +260,9 @@ pub fn pass(answer: &web_sys::Response, set: &Lines, remove: &str) -> web_sys::R
     pass_on(answer, &set.0, remove)
 }
 
-/// Asks a Rate Limiting binding whether `key` is within its limit.
-///
-/// # Errors
-/// What the binding throws.
-pub async fn ask_limiter(binding: &JsValue, key: &str) -> Result<bool, JsValue> {
-    Ok(JsFuture::from(within_limit(binding, key))
-        .await?
-        .is_truthy())
+/// Asks Rate Limiting bindings in turn, a line for each name and each key; whether all of them let pass. One that fails
+/// does, and that is logged.
+pub async fn ask_limiters(env: &worker::Env, asks: &Lines) -> bool {
+    let within = JsFuture::from(within_limits(env, &asks.0)).await;
+    within.map_or(true, |within| within.is_truthy())
 }

@@ -7,6 +7,7 @@ mod clock;
 mod config;
 mod counts;
 mod gate;
+mod host;
 mod inbound;
 mod js;
 mod limits;
@@ -19,22 +20,27 @@ mod serve;
 #[cfg(feature = "test-hooks")]
 mod test_hooks;
 mod token_limit;
+mod whole;
 
 use std::cell::OnceCell;
 use std::rc::Rc;
 
+use js_sys::JsString;
 use shared::problem::{self, Problem};
 use shared::revocation::Snapshot;
 use wasm_bindgen::prelude::*;
-use wasm_bindgen_futures::future_to_promise;
+use wasm_bindgen_futures::{JsFuture, future_to_promise};
 use web_sys::Request;
 use worker::Env;
 
 use config::{Config, ConfigError};
+use host::{host_is, split};
+use js::Event;
 use limits::Limiters;
 use respond::Context;
 use revocation::{Known, Rule};
 use serve::{LinkRequest, Opening, ServeError};
+use whole::Errand;
 
 thread_local! {
     static CONFIG: OnceCell<Result<Rc<Config>, ConfigError>> = const { OnceCell::new() };
@@ -46,29 +52,51 @@ pub fn taken_ms(snapshot: &str) -> f64 {
     Snapshot::parse(snapshot).map_or(-1.0, |snapshot| snapshot.taken_ms as f64)
 }
 
-/// Answers a request: with a `Response` when no I/O is needed, else with a promise of one.
+/// Answers a request: with a `Response` when no I/O is needed, else with a promise of one. `now` in Unix milliseconds.
 #[wasm_bindgen]
-pub fn fetch(request: Request, env: Env, context: JsValue) -> JsValue {
+pub fn fetch(
+    request: Request,
+    url: JsString,
+    method: &str,
+    env: Env,
+    event: Event,
+    now: f64,
+) -> JsValue {
+    let text = url.as_string().unwrap_or_default();
+    let (host, target) = split(&text);
     let Some(config) = configuration(&env) else {
-        return closed(problem::MISCONFIGURED, &request.method());
+        return closed(problem::MISCONFIGURED, method, target);
     };
     #[cfg(feature = "test-hooks")]
     let config = test_hooks::overridden(config, &request);
-    let url = request.url();
-    let (host, target) = split(&url);
-    let method = request.method();
-    let (for_links, for_api) = (
-        host_is(&config.images_host, host),
-        host_is(&config.api_host, host),
-    );
-    if !for_links && !for_api {
-        return closed(problem::UNKNOWN_HOST, &method);
-    }
-    if for_links {
-        link(request, env, context, &config, &method, target)
+    let now = clock::milliseconds(now) / 1000;
+    let arrived = Arrived {
+        request,
+        event,
+        env,
+        url,
+        start: text.len() - target.len(),
+        now,
+    };
+    if host_is(&config.images_host, host) {
+        link(arrived, &config, method, target)
+    } else if host_is(&config.api_host, host) {
+        call(arrived, config, method.to_owned(), target.to_owned())
     } else {
-        call(request, env, context, config, method, target.to_owned())
+        closed(problem::UNKNOWN_HOST, method, target)
     }
+}
+
+/// A request as the runtime hands it over.
+struct Arrived {
+    request: Request,
+    event: Event,
+    env: Env,
+    url: JsString,
+    /// Where in the URL the request target begins; all before it is ASCII.
+    start: usize,
+    /// Unix seconds.
+    now: u64,
 }
 
 /// Tells the origin what was counted since the last time.
@@ -88,30 +116,27 @@ const NO_ADDRESS: &str =
     "edge: a request without a client address; is CLIENT_IP_HEADER the one the front sets?";
 
 /// A request on the API's host.
-fn call(
-    request: Request,
-    env: Env,
-    context: JsValue,
-    config: Rc<Config>,
-    method: String,
-    target: String,
-) -> JsValue {
+fn call(arrived: Arrived, config: Rc<Config>, method: String, target: String) -> JsValue {
+    let Arrived {
+        request,
+        event,
+        env,
+        now,
+        ..
+    } = arrived;
     let Some(client) = config.client.address(|name| header(&request, name)) else {
         js::log_error(NO_ADDRESS);
-        return closed(problem::MISCONFIGURED, &method);
+        return closed(problem::MISCONFIGURED, &method, &target);
     };
     future_to_promise(async move {
-        let limiters = Limiters(config.limits.then_some(&env));
-        let (request, method, target) = (&request, method.as_str(), target.as_str());
-        let now = clock::now();
         let call = gate::Call {
-            request,
-            context: &context,
-            method,
-            target,
+            request: &request,
+            event: &event,
+            method: &method,
+            target: &target,
             client,
             now,
-            limiters,
+            limiters: Limiters(config.limits.then_some(&env)),
         };
         Ok(gate::pass(&call, &env, &config).await.into())
     })
@@ -119,39 +144,37 @@ fn call(
 }
 
 /// What is answered to a request that neither of the two paths may take.
-fn closed(problem: Problem, method: &str) -> JsValue {
+fn closed(problem: Problem, method: &str, target: &str) -> JsValue {
     let request_id = limits::hex(&js::random::<16>());
     let context = Context {
         head: method == "HEAD",
         request_id: Some(&request_id),
+        openai: routes::is_openai(target),
         ..Context::default()
     };
     respond::problem(problem, &context).into()
 }
 
 /// A request on the images host. Refusals of the link itself are answered at once.
-fn link(
-    request: Request,
-    env: Env,
-    context: JsValue,
-    config: &Rc<Config>,
-    method: &str,
-    target: &str,
-) -> JsValue {
-    let now = clock::now();
+fn link(arrived: Arrived, config: &Rc<Config>, method: &str, target: &str) -> JsValue {
+    let Arrived {
+        request,
+        event,
+        env,
+        url,
+        start,
+        now,
+    } = arrived;
     #[cfg(not(feature = "test-hooks"))]
     let given = None;
     #[cfg(feature = "test-hooks")]
     let (now, given, hooked) = test_hooks::facts(&request, now, target);
     #[cfg(feature = "test-hooks")]
-    let target = hooked.target.as_str();
+    let (target, url, start) = (&*hooked.target, JsString::from(&*hooked.target), 0);
     // One crossing for all of them, and none before the MAC holds.
     let lines = OnceCell::new();
     let header = |name: &str| {
-        let lines = lines.get_or_init(|| {
-            js::headers_of_link(&request, config.client.header_name().unwrap_or(""))
-        });
-        js::header_pairs(lines)
+        js::header_pairs(lines.get_or_init(|| js::headers_of_link(&request)))
             .find(|(other, _)| *other == name)
             .map(|(_, value)| value.to_owned())
     };
@@ -163,44 +186,66 @@ fn link(
         now,
         header: &header,
     };
+    let place = counts::key_named(target, config);
     let permitted = match serve::permit(&facts, config) {
         Ok(permitted) => permitted,
         Err(error) => {
-            counts::link(error.problem().code, counts::key_named(target, config));
+            counts::link(error.problem().code, place);
             return serve::refuse(&ServeError::Link(error), method == "HEAD").into();
         }
     };
-    let key = counts::key_named(target, config);
     let wanted = serve::wanted(&facts);
     let Some(client) = client() else {
         js::log_error(NO_ADDRESS);
-        return closed(problem::MISCONFIGURED, method);
+        return closed(problem::MISCONFIGURED, method, target);
     };
+    let known = given.or_else(|| Known::at_hand(config.revocation, now));
     let config = Rc::clone(config);
+    if wanted.is_whole() {
+        let errand = Errand {
+            link: permitted,
+            client,
+            now,
+            place,
+            text: url,
+            at: start + 1, // behind the slash
+        };
+        if let Some(known) = known {
+            let limiters = Limiters(config.limits.then_some(&env));
+            return errand.run(&limiters, &known, &event, &config).into();
+        }
+        return future_to_promise(async move {
+            let known = Known::now(&env, config.revocation, now).await;
+            let limiters = Limiters(config.limits.then_some(&env));
+            JsFuture::from(errand.run(&limiters, &known, &event, &config)).await
+        })
+        .into();
+    }
     future_to_promise(async move {
         let head = wanted.head;
         let bucket = bucket::of(&env);
         let result = match &bucket {
             Ok(bucket) => {
-                let limiters = Limiters(config.limits.then_some(&env));
-                let revoked = match given {
-                    Some(given) => given,
+                let revoked = match known {
+                    Some(known) => known,
                     None => Known::now(&env, config.revocation, now).await,
                 };
                 let opening = Opening {
                     client,
                     now,
                     wanted,
-                    limiters,
+                    limiters: Limiters(config.limits.then_some(&env)),
                     revoked,
                     bucket,
-                    cache: config.cache.then_some(&context),
                 };
                 serve::open(permitted, &opening, &config).await
             }
             Err(error) => Err(error.clone()),
         };
-        counts::link(result.as_ref().map_or_else(ServeError::code, |_| "ok"), key);
+        counts::link(
+            result.as_ref().map_or_else(ServeError::code, |_| "ok"),
+            place,
+        );
         Ok(result
             .unwrap_or_else(|error| serve::refuse(&error, head))
             .into())
@@ -233,10 +278,13 @@ fn configuration(env: &Env) -> Option<Rc<Config>> {
                     None => Ok(Rc::new(config)),
                 }
             });
-            if let Err(error) = &config {
-                js::log_error(&format!(
+            match &config {
+                Ok(config) => {
+                    js::read_address_from(config.client.header_name().unwrap_or(""));
+                }
+                Err(error) => js::log_error(&format!(
                     "edge: not set up correctly, every request is answered 503: {error}"
-                ));
+                )),
             }
             config
         });
@@ -253,54 +301,4 @@ fn variable(env: &Env, name: &str) -> Option<String> {
 
 fn header(request: &Request, name: &str) -> Option<String> {
     request.headers().get(name).ok().flatten()
-}
-
-/// Host and raw target of a URL as the runtime gives it; no URL parser may tidy the target up.
-fn split(url: &str) -> (&str, &str) {
-    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
-    match rest.find(['/', '?', '#']) {
-        Some(at) => rest.split_at(at),
-        None => (rest, "/"),
-    }
-}
-
-/// Whether `host`, as it came, is the configured one; a port that says nothing may be left out or written.
-fn host_is(configured: &str, host: &str) -> bool {
-    let bare = |host: &'_ str| {
-        let end = [":443", ":80"]
-            .iter()
-            .find_map(|port| host.strip_suffix(port));
-        end.unwrap_or(host).len()
-    };
-    let (ours, theirs) = (bare(configured), bare(host));
-    configured
-        .get(..ours)
-        .zip(host.get(..theirs))
-        .is_some_and(|(a, b)| a.eq_ignore_ascii_case(b))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn urls_are_split_without_tidying() {
-        assert_eq!(
-            split("http://a:1/b//c/../%67?x#y"),
-            ("a:1", "/b//c/../%67?x#y")
-        );
-        assert_eq!(split("https://a"), ("a", "/"));
-        assert_eq!(split("https://a?x"), ("a", "?x"));
-    }
-
-    #[test]
-    fn hosts_match_whole_and_without_case() {
-        assert!(host_is("img.example.com", "IMG.example.com"));
-        assert!(host_is("img.example.com", "img.example.com:443"));
-        assert!(host_is("localhost:8787", "localhost:8787"));
-        assert!(!host_is("localhost:8787", "localhost"));
-        assert!(!host_is("img.example.com", "evil-img.example.com"));
-        assert!(!host_is("img.example.com", "img.example.com.evil"));
-        assert!(!host_is("img.example.com", "img.example.com:8080"));
-    }
 }

@@ -6,10 +6,9 @@ use std::net::IpAddr;
 use sha2::{Digest, Sha256};
 use shared::client_ip;
 use shared::link::PermittedLink;
-use wasm_bindgen::JsValue;
 
 use crate::counts;
-use crate::js;
+use crate::js::{self, Lines};
 use crate::penalty;
 use crate::revocation;
 use crate::serve::ServeError;
@@ -94,38 +93,37 @@ pub const BINDINGS: [&str; 7] = [
 pub struct Limiters<'a>(pub Option<&'a worker::Env>);
 
 impl Limiters<'_> {
+    /// What has to be asked about `address`: its own key, and that of the /48 around it; nothing when limits are off.
+    pub fn questions(&self, shield: Shield, address: IpAddr) -> Option<Lines> {
+        self.0?;
+        let group = client_ip::group(address);
+        let mut asks = Lines::default();
+        asks.push(shield.binding, &group.narrow.to_string());
+        if let (Some(wide), Some(binding)) = (group.wide, shield.wide) {
+            asks.push(binding, &wide.to_string());
+        }
+        Some(asks)
+    }
+
     /// Whether `address` is within the shield.
     pub async fn allow_address(&self, shield: Shield, address: IpAddr) -> bool {
-        let group = client_ip::group(address);
-        let narrow = self.ask(shield.binding, &group.narrow.to_string()).await;
-        let within = match (group.wide, shield.wide) {
-            (Some(wide), Some(binding)) if narrow => self.ask(binding, &wide.to_string()).await,
-            _ => narrow,
-        };
-        counted(within, shield)
+        self.ask(shield, self.questions(shield, address)).await
     }
 
     /// Whether the bearer of this `Authorization` value is within the shield; the token itself is not handed out.
     pub async fn allow_token(&self, shield: Shield, authorization: &str) -> bool {
         let digest: [u8; 32] = Sha256::digest(authorization.as_bytes()).into();
-        let within = self.ask(shield.binding, &hex(digest.split_at(16).0)).await;
-        counted(within, shield)
+        let mut asks = Lines::default();
+        asks.push(shield.binding, &hex(digest.split_at(16).0));
+        self.ask(shield, Some(asks)).await
     }
 
     /// A shield that fails lets pass: it protects from floods, access is decided by the checks around it.
-    async fn ask(&self, binding: &str, key: &str) -> bool {
-        let Some(env) = self.0 else { return true };
-        let answer = match js_sys::Reflect::get(env, &JsValue::from_str(binding)) {
-            Ok(limiter) => js::ask_limiter(&limiter, key).await,
-            Err(error) => Err(error),
+    async fn ask(&self, shield: Shield, asks: Option<Lines>) -> bool {
+        let (Some(env), Some(asks)) = (self.0, asks) else {
+            return true;
         };
-        answer.unwrap_or_else(|error| {
-            js::log_error(&format!(
-                "edge: rate limit {binding} failed: {}",
-                js::describe(&error)
-            ));
-            true
-        })
+        counted(js::ask_limiters(env, &asks).await, shield)
     }
 }
 

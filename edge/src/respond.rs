@@ -1,28 +1,27 @@
-//! Answers: pictures with the contract's headers, and problems (RFC 9457) that are never kept anywhere.
+//! Answers: pictures with the contract's headers, and problems (RFC 9457, below `/v1` in OpenAI's shape) that are never
+//! kept anywhere.
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 
 use shared::access_token;
 use shared::image_headers;
+use shared::link::PermittedLink;
 use shared::problem::{self, Problem, problem_json};
 use shared::range::Bytes;
 use wasm_bindgen::JsValue;
 use web_sys::Response;
 use worker::ResponseBody;
 
-use crate::bucket::{Asked, Content, Object};
+use crate::bucket::{Asked, Object};
 use crate::config::Config;
 use crate::js::{self, Lines, Template};
 use crate::limits::Refusal;
 
-/// The answer that opens a picture: 200, 206, 304 or 416. `now` in Unix seconds.
+/// The answer that opens what was asked of a picture: 200, 206, 304 or 416. `now` in Unix seconds.
 pub fn picture(object: Object, head: bool, config: &Config, now: u64) -> Response {
-    let link = object.link.link();
-    let asked = match &object.content {
-        Content::Asked(asked) => Some(asked),
-        Content::Whole(_) => None,
-    };
-    if let Some(asked) = asked.filter(|it| it.bytes == Bytes::Unsatisfiable) {
+    let Object { link, asked } = object;
+    if asked.bytes == Bytes::Unsatisfiable {
         let mut headers = Lines::default();
         headers.push("content-range", &format!("bytes */{}", asked.size));
         return problem_with(
@@ -35,18 +34,47 @@ pub fn picture(object: Object, head: bool, config: &Config, now: u64) -> Respons
         );
     }
     keep_headers(config);
+    let has_type = asked.bytes != Bytes::NotModified;
+    part(asked, headers_of(link.link(), has_type, now), head)
+}
+
+/// What depends on the link in the headers of its answer.
+fn headers_of(link: &PermittedLink, has_type: bool, now: u64) -> Lines {
     let mut headers = Lines::default();
     headers.push("cache-control", &image_headers::cache_control(link, now));
-    if asked.is_none_or(|it| it.bytes != Bytes::NotModified) {
+    if has_type {
         headers.push("content-type", link.key().content_type());
         if let Some(value) = image_headers::content_disposition(link) {
             headers.push("content-disposition", &value);
         }
     }
-    match object.content {
-        Content::Whole(whole) => js::whole_answer(&headers, &whole),
-        Content::Asked(asked) => part(asked, headers, head),
-    }
+    headers
+}
+
+/// So many sets of headers of whole pictures are kept on the other side of the border.
+const MOST_SETS: usize = 256;
+
+thread_local! {
+    /// Under which number a set of headers is kept.
+    static SETS: RefCell<HashMap<Lines, u32>> = RefCell::default();
+}
+
+/// The number of the headers with which a whole picture is answered; most links have the same.
+pub fn whole_headers(link: &PermittedLink, config: &Config, now: u64) -> u32 {
+    keep_headers(config);
+    let headers = headers_of(link, true, now);
+    SETS.with_borrow_mut(|sets| {
+        if let Some(number) = sets.get(&headers) {
+            return *number;
+        }
+        if sets.len() >= MOST_SETS {
+            sets.clear();
+        }
+        let number = u32::try_from(sets.len()).unwrap_or(0);
+        js::keep_headers_as(number, &headers);
+        sets.insert(headers, number);
+        number
+    })
 }
 
 fn part(asked: Asked, mut headers: Lines, head: bool) -> Response {
@@ -110,6 +138,8 @@ pub struct Context<'a> {
     pub allow: Option<&'a str>,
     /// The limit that refused.
     pub limit: Option<Refusal>,
+    /// In OpenAI's shape, as below `/v1`.
+    pub openai: bool,
 }
 
 /// A problem's answer.
@@ -151,7 +181,14 @@ fn problem_with(problem: Problem, headers: Lines, context: &Context<'_>) -> Resp
 }
 
 fn problem_parts(problem: Problem, mut headers: Lines, context: &Context<'_>) -> (Lines, JsValue) {
-    headers.push("content-type", problem::MEDIA_TYPE);
+    headers.push(
+        "content-type",
+        if context.openai {
+            problem::OPENAI_MEDIA_TYPE
+        } else {
+            problem::MEDIA_TYPE
+        },
+    );
     headers.push("cache-control", "no-store");
     headers.push("x-content-type-options", "nosniff");
     if problem == problem::UNAUTHORIZED {
@@ -179,14 +216,11 @@ fn problem_parts(problem: Problem, mut headers: Lines, context: &Context<'_>) ->
         );
         detail = Some(format!("The limit {policy} is used up."));
     }
-    let body = if context.head {
-        JsValue::UNDEFINED
-    } else {
-        JsValue::from_str(&problem_json(
-            problem,
-            detail.as_deref(),
-            context.request_id,
-        ))
+    let detail = detail.as_deref();
+    let body = match (context.head, context.openai) {
+        (true, _) => JsValue::UNDEFINED,
+        (false, true) => JsValue::from_str(&problem::openai_json(problem, detail)),
+        (false, false) => JsValue::from_str(&problem_json(problem, detail, context.request_id)),
     };
     (headers, body)
 }

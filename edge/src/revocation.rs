@@ -71,6 +71,16 @@ impl Known {
         }
     }
 
+    /// The isolate's snapshot; nothing when it is time to read it again, which [`Known::now`] does.
+    pub fn at_hand(rule: Rule, now: u64) -> Option<Self> {
+        let snapshot = if rule == Rule::Off {
+            None
+        } else {
+            KEPT.with_borrow(|kept| (!is_due(kept, now)).then(|| kept.snapshot.clone()))?
+        };
+        Some(Self { snapshot, rule })
+    }
+
     /// The isolate's snapshot, read again when it is time.
     pub async fn now(env: &Env, rule: Rule, now: u64) -> Self {
         let mut snapshot = None;

@@ -5,11 +5,10 @@ use std::net::IpAddr;
 use shared::link::{self, LinkError, PermittedLink, UnverifiedLink, VerifiedLink};
 use shared::problem::{self, Problem};
 use shared::referer::FetchHeaders;
-use wasm_bindgen::JsValue;
 use web_sys::Response;
 use worker::Bucket;
 
-use crate::bucket::{Object, Store, Wanted};
+use crate::bucket::{Object, Wanted};
 use crate::config::Config;
 use crate::js;
 use crate::limits::{self, AdmittedLink, Limiters};
@@ -68,7 +67,7 @@ fn verify<'a>(
     }
 }
 
-/// What comes after the checks: limit, revocations, bucket, answer.
+/// What comes after the checks where not the whole picture is wanted: limit, revocations, bucket, answer.
 ///
 /// # Errors
 /// [`ServeError`].
@@ -85,11 +84,7 @@ pub async fn open(
         request.now,
     )
     .await?;
-    let store = Store {
-        bucket: request.bucket,
-        cache: request.cache,
-    };
-    let object = Object::open(&store, admitted, &request.wanted).await?;
+    let object = Object::open(request.bucket, admitted, &request.wanted).await?;
     Ok(respond::picture(
         object,
         request.wanted.head,
@@ -112,8 +107,6 @@ pub struct Opening<'a> {
     pub revoked: revocation::Known,
     /// The objects.
     pub bucket: &'a Bucket,
-    /// The request's context, where the edge's cache is used.
-    pub cache: Option<&'a JsValue>,
 }
 
 /// Range and conditions of a request.

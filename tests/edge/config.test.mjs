@@ -47,6 +47,8 @@ for (const [name, vars, said] of [
         assert.equal(answer.headers["cache-control"], "no-store");
         assert.doesNotMatch(String(answer.body), /KEYS|HOST|URL|HEADER/);
       }
+      const { status, headers, json } = await request(edge, "/v1/models", { host: "api" });
+      assert.deepEqual([status, headers["content-type"], json().error.code], [503, "application/json", "misconfigured"]);
       assert.match(edge.logs(), said);
       assert.equal(edge.logs().match(/not set up correctly/g).length, 1, "told once");
       for (const secret of [key, link.slice(3)]) assert.ok(!edge.logs().includes(secret));
