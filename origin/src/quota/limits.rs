@@ -56,15 +56,15 @@ impl<'a> From<Charge<'a>> for Ask<'a> {
     }
 }
 
-/// Rates of addresses, which no plan changes.
+/// Rates of addresses, which no plan changes. Two are that of an address and that of the IPv6 /48 around it.
 #[derive(Debug)]
 pub(super) struct Rates {
     pub(super) address: Rate,
     pub(super) wide: Rate,
     pub(super) reads: Rate,
     pub(super) uploads: Rate,
-    pub(super) links: Rate,
-    pub(super) token_endpoint: Rate,
+    pub(super) links: [Rate; 2],
+    pub(super) token_endpoint: [Rate; 2],
     pub(super) token_endpoint_client: Rate,
 }
 
@@ -168,17 +168,20 @@ impl Limits {
         settings.validate()?;
         plans::validate(plans)?;
         let rate = |one: RateSettings| one.rate().ok_or_else(|| "a rate of 0".to_owned());
-        let wide = RateSettings {
-            per_minute: settings.address.per_minute.saturating_mul(WIDE_FACTOR),
-            burst: settings.address.burst.saturating_mul(WIDE_FACTOR),
+        let wide = |one: RateSettings| {
+            rate(RateSettings {
+                per_minute: one.per_minute.saturating_mul(WIDE_FACTOR),
+                burst: one.burst.saturating_mul(WIDE_FACTOR),
+            })
         };
+        let both = |one: RateSettings| Ok::<_, String>([rate(one)?, wide(one)?]);
         let rates = Rates {
             address: rate(settings.address)?,
-            wide: rate(wide)?,
+            wide: wide(settings.address)?,
             reads: rate(settings.reads)?,
             uploads: rate(settings.uploads)?,
-            links: rate(settings.links)?,
-            token_endpoint: rate(settings.token_endpoint)?,
+            links: both(settings.links)?,
+            token_endpoint: both(settings.token_endpoint)?,
             token_endpoint_client: rate(settings.token_endpoint_client)?,
         };
         let known_places = Cache::builder()
@@ -346,8 +349,8 @@ impl Limits {
         if !self.inner.settings.enabled {
             return Ok(());
         }
-        let rate = self.inner.rates.links;
-        self.inner.memory.link(&self.of_address(address), rate, now)
+        let Inner { memory, rates, .. } = &*self.inner;
+        memory.link(&self.of_address(address), rates, now)
     }
 
     /// Counts a request for a token, from this address and in the name of this client.
@@ -372,11 +375,13 @@ impl Limits {
         let client = client.filter(|client| !is_known(client));
         if let Some(remote) = &self.inner.remote {
             let rates = &self.inner.rates;
-            let mut asked = vec![(
-                "token-endpoint",
-                rates.token_endpoint,
-                ask.narrow.to_string(),
-            )];
+            let [narrow, wide] = rates.token_endpoint;
+            let mut asked = vec![("token-endpoint", narrow, ask.narrow.to_string())];
+            // Named as a network, lest it be taken for the first of its parts.
+            asked.extend(
+                ask.wide
+                    .map(|network| ("token-endpoint", wide, format!("{network}/48"))),
+            );
             asked.extend(client.map(|client| {
                 let name = Remote::client_name(client);
                 (CLIENT, rates.token_endpoint_client, name)

@@ -370,7 +370,7 @@ async fn every_key_lies_in_one_slot_and_dies_by_itself() {
         .unwrap();
     bench.limits.settled().await;
     let keys = server.ask(&["KEYS", "*"]);
-    assert_eq!(keys.lines().count(), 8, "{keys}");
+    assert_eq!(keys.lines().count(), 9, "{keys}");
     for key in keys.lines() {
         assert!(key.starts_with("{signet}:"), "{key}");
         let life: i64 = server.ask(&["PTTL", key]).parse().unwrap();

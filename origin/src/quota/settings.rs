@@ -25,7 +25,8 @@ impl RateSettings {
 pub struct LimitSettings {
     /// Switches rate limits and quotas off: for benchmarks on loopback only.
     pub enabled: bool,
-    /// Policy `address`: generations of one client address (IPv6: a /64; ten times as much a /48).
+    /// Policy `address`: generations of one client address (IPv6: a /64; ten times as much a /48, here
+    /// and in the other policies that count addresses).
     pub address: RateSettings,
     /// Policy `token`: generations with one token.
     pub token: RateSettings,

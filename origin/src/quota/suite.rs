@@ -369,6 +369,38 @@ pub(super) async fn an_ipv6_network_has_ten_times_the_room_of_its_part(open: &Op
     assert_eq!(granted, 31);
 }
 
+pub(super) async fn links_and_token_requests_of_an_ipv6_network_have_ten_times_the_room(
+    open: &Open,
+) {
+    let bench = bench(open, |settings| {
+        for rate in [&mut settings.links, &mut settings.token_endpoint] {
+            *rate = RateSettings {
+                per_minute: 1,
+                burst: 2,
+            };
+        }
+    });
+    let part = |n: u32| format!("2001:db8:1:{n:x}::1").parse().unwrap();
+    let (mut links, mut tokens) = (0, 0);
+    for n in 0..100 {
+        // The first part is its network's first address, and still another count.
+        links += u32::from(bench.limits.link(part(n), bench.now()).is_ok());
+        let asked = bench.limits.token_endpoint(part(n), None, bench.now());
+        tokens += u32::from(asked.await.is_ok());
+    }
+    assert_eq!((links, tokens), (21, 21));
+    let refused = bench.limits.link(part(200), bench.now()).unwrap_err();
+    assert_eq!((refused.policy, refused.limit), ("links", 21));
+    let other = "2001:db8:2::1".parse().unwrap();
+    assert!(bench.limits.link(other, bench.now()).is_ok());
+    for _ in 0..3 {
+        let asked = bench.limits.token_endpoint(other, None, bench.now());
+        asked.await.unwrap();
+    }
+    let asked = bench.limits.token_endpoint(other, None, bench.now());
+    assert_eq!(asked.await.unwrap_err().limit, 3);
+}
+
 pub(super) async fn callers_at_once_get_exactly_the_limit(open: &Open) {
     let bench = Arc::new(bench(open, wide_open_with_fifty));
     let tasks: Vec<_> = (0..1_000)
@@ -535,6 +567,7 @@ macro_rules! run_suite {
             a_steady_client_above_its_limit_still_gets_its_limit, units_of_a_day_come_back_after_a_day,
             the_penalty_box_blocks_for_its_time_and_not_longer,
             the_penalty_box_gives_an_ipv6_network_ten_times_the_room_of_its_part, an_ipv6_network_has_ten_times_the_room_of_its_part,
+            links_and_token_requests_of_an_ipv6_network_have_ten_times_the_room,
             callers_at_once_get_exactly_the_limit, reads_and_token_requests_have_their_rates,
             ids_at_the_edge_of_their_alphabet_are_kept_apart, plans_and_overrides_hold_and_are_told);
     };

@@ -14,7 +14,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use shared::gcra::{Decision, Rate};
 use shared::penalty::{self, Record};
 
-use self::address::{Address, Network};
+use self::address::{Addresses, Of};
 use self::user::User;
 use super::headers::wait_seconds;
 use super::{Ask, PolicyUse, Rates, Refusal, Settle, Simple, Taken};
@@ -28,14 +28,6 @@ const CLOCK_STEP: u64 = 60 * SECOND;
 /// A shard is swept after so many decisions, or as many as it has entries.
 const SWEEP_AFTER: usize = 256;
 const SHARDS: usize = 64;
-
-#[derive(Debug, Default)]
-struct Addresses {
-    narrow: HashMap<IpAddr, Address>,
-    /// IPv6 networks, in the shard of all their parts.
-    wide: HashMap<IpAddr, Network>,
-    decisions: usize,
-}
 
 #[derive(Debug, Default)]
 struct Users {
@@ -127,18 +119,8 @@ impl Memory {
             return Ok(());
         };
         shard.sweep(now);
-        let Addresses { narrow, wide, .. } = &mut *shard;
-        let network = ask.wide.map(|it| wide.entry(it).or_default());
-        let wide = network.map(|it| &mut **it.penalty.get_or_insert_default());
-        // A part of a blocked network leaves nothing behind.
-        let mut stranger = Record::default();
-        let known = narrow.get_mut(&ask.narrow);
-        let one = known.map_or(&mut stranger, |it| it.penalty.get_or_insert_default());
-        let verdict = penalty::arrive(one, wide, penalty_rule(limit, seconds), now);
-        if stranger != Record::default() {
-            narrow.entry(ask.narrow).or_default().penalty = Some(Box::new(stranger));
-        }
-        verdict.map_err(|(_, blocked)| Refusal {
+        let rule = penalty_rule(limit, seconds);
+        shard.arrive(ask, rule, now).map_err(|blocked| Refusal {
             policy: "penalty-box",
             limit: u64::from(limit),
             window_seconds: PENALTY_WINDOW / SECOND,
@@ -162,15 +144,9 @@ impl Memory {
         };
         addresses.sweep(now);
         users.sweep(now);
-        let known = addresses.narrow.get(&ask.narrow).map_or(0, |one| one.rate);
-        let (address_tat, mut remaining) = decide(rates.address, known, "address", now)?;
-        let mut wide_tat = None;
-        if let Some(wide) = ask.wide {
-            let known = addresses.wide.get(&wide).map_or(0, |it| it.rate);
-            let (tat, left) = decide(rates.wide, known, "address", now)?;
-            wide_tat = Some((wide, tat));
-            remaining = remaining.min(left);
-        }
+        let rate = ("address", [rates.address, rates.wide]);
+        let address = addresses.next(ask, rate, |one| &mut one.rate, now)?;
+        let mut remaining = address.remaining;
         let cost = ask.milliunits;
         match users.known.get_mut(ask.user) {
             Some(user) => {
@@ -187,10 +163,7 @@ impl Memory {
                 users.known.insert(ask.user.into(), user);
             }
         }
-        addresses.narrow.entry(ask.narrow).or_default().rate = address_tat;
-        if let Some((wide, tat)) = wide_tat {
-            addresses.wide.entry(wide).or_default().rate = tat;
-        }
+        addresses.charge(ask, &address, |one| &mut one.rate);
         let taken = Taken {
             narrow: ask.narrow,
             wide: ask.wide,
@@ -273,14 +246,13 @@ impl Memory {
         Ok(())
     }
 
-    pub(super) fn link(&self, ask: &Ask<'_>, rate: Rate, now: u64) -> Result<(), Refusal> {
+    pub(super) fn link(&self, ask: &Ask<'_>, rates: &Rates, now: u64) -> Result<(), Refusal> {
         let Some(mut shard) = self.address_shard(ask.narrow, ask.wide) else {
             return Ok(());
         };
         shard.sweep(now);
-        let known = shard.narrow.get(&ask.narrow).map_or(0, |one| one.links);
-        let (tat, _) = decide(rate, known, "links", now)?;
-        shard.narrow.entry(ask.narrow).or_default().links = tat;
+        let next = shard.next(ask, ("links", rates.links), |one| &mut one.links, now)?;
+        shard.charge(ask, &next, |one| &mut one.links);
         Ok(())
     }
 
@@ -296,11 +268,8 @@ impl Memory {
             return Ok(());
         };
         shard.sweep(now);
-        let known = shard
-            .narrow
-            .get(&ask.narrow)
-            .map_or(0, |one| one.token_endpoint);
-        let (tat, _) = decide(rates.token_endpoint, known, "token-endpoint", now)?;
+        let of: Of = |one| &mut one.token_endpoint;
+        let next = shard.next(ask, ("token-endpoint", rates.token_endpoint), of, now)?;
         if let Some(client) = client
             && let Some(mut users) = self.user_shard(client)
         {
@@ -311,7 +280,7 @@ impl Memory {
             let (tat, _) = decide(rates.token_endpoint_client, known, policy, now)?;
             users.clients.insert(key, tat);
         }
-        shard.narrow.entry(ask.narrow).or_default().token_endpoint = tat;
+        shard.charge(ask, &next, of);
         Ok(())
     }
 
@@ -418,18 +387,6 @@ impl Simple {
         match self {
             Self::Reads => &mut user.reads,
             Self::Uploads => &mut user.uploads,
-        }
-    }
-}
-
-impl Addresses {
-    /// Forgets what is idle, now and then.
-    fn sweep(&mut self, now: u64) {
-        self.decisions += 1;
-        if self.decisions > SWEEP_AFTER.max(self.narrow.len() + self.wide.len()) {
-            self.decisions = 0;
-            self.narrow.retain(|_, one| !one.is_idle(now));
-            self.wide.retain(|_, network| !network.is_idle(now));
         }
     }
 }
