@@ -253,6 +253,31 @@ impl ApiError {
     }
 }
 
+impl ApiError {
+    /// The answer at a path: below `/v1/` in OpenAI's shape.
+    pub fn answer_at(&self, path: &str) -> HttpResponse {
+        self.respond(path.starts_with(problem::OPENAI))
+    }
+
+    fn respond(&self, openai: bool) -> HttpResponse {
+        self.log();
+        let (problem, detail) = (self.problem(), self.detail());
+        let mut answer = HttpResponse::build(self.status_code());
+        self.add_headers(&mut answer);
+        answer.extensions_mut().insert(Told {
+            code: problem.code,
+            policy: self.policy(),
+        });
+        if openai {
+            answer.content_type(problem::OPENAI_MEDIA_TYPE);
+            answer.body(problem::openai_json(problem, detail.as_deref()))
+        } else {
+            answer.content_type(problem::MEDIA_TYPE);
+            answer.body(problem::problem_json(problem, detail.as_deref(), None))
+        }
+    }
+}
+
 /// What an answer says went wrong, remembered with it for those who count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Told {
@@ -281,19 +306,7 @@ impl ResponseError for ApiError {
     }
 
     fn error_response(&self) -> HttpResponse {
-        self.log();
-        let mut answer = HttpResponse::build(self.status_code());
-        self.add_headers(&mut answer);
-        answer.content_type(problem::MEDIA_TYPE);
-        answer.extensions_mut().insert(Told {
-            code: self.problem().code,
-            policy: self.policy(),
-        });
-        answer.body(problem::problem_json(
-            self.problem(),
-            self.detail().as_deref(),
-            None,
-        ))
+        self.respond(false)
     }
 }
 

@@ -122,7 +122,7 @@ async fn run(
             Err(_) => return Err(panicked(&app, &id)),
         },
         Err(error) => {
-            let answer = error.error_response();
+            let answer = error.answer_at(request.path());
             request.into_response(answer)
         }
     };

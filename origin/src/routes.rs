@@ -2,12 +2,12 @@
 
 use actix_web::http::header::{ALLOW, HeaderValue};
 use actix_web::web::{self, ServiceConfig, delete, get, post};
-use actix_web::{HttpResponse, Resource};
+use actix_web::{HttpRequest, HttpResponse, Resource};
 use shared::{problem, report};
 
 use crate::auth::guard::Guard;
 use crate::auth::{metadata, revocation, signin, token_endpoint};
-use crate::error::answer;
+use crate::error::{ApiError, answer};
 use crate::middleware::Route;
 use crate::{catalogue, deliver, edge_trust, generate, images, jobs, operator, studio, upload};
 
@@ -82,8 +82,8 @@ pub fn operator(config: &mut ServiceConfig) {
         .default_service(web::route().open(nothing));
 }
 
-async fn nothing() -> HttpResponse {
-    answer(problem::NOT_FOUND)
+async fn nothing(request: HttpRequest) -> HttpResponse {
+    ApiError::Problem(problem::NOT_FOUND).answer_at(request.path())
 }
 
 /// A resource that answers methods it does not have with 405 and the ones it has.

@@ -147,13 +147,25 @@ fn unknown_routes_and_methods_are_problems() {
         "/api/images/x/y",
         "/openapi.json",
         "/docs",
-        "/v1/models",
+        "/v1",
         "/.env",
         "/%2e%2e/etc/passwd",
     ] {
         let answer = service.get(target).send();
         assert_eq!(answer.problem(), (404, "not_found".into()), "{target}");
         assert!(answer.header("x-request-id").is_some());
+    }
+    // OpenAI's clients read another shape.
+    for (target, status, code) in [
+        ("/v1/models", 404, "not_found"),
+        ("/v1/models?access_token=x", 400, "token_in_query"),
+    ] {
+        let answer = service.get(target).send();
+        assert_eq!(answer.status, status, "{target}");
+        assert_eq!(answer.header("content-type"), Some("application/json"));
+        assert_eq!(answer.json()["error"]["code"], code);
+        assert_eq!(answer.json()["error"]["param"], serde_json::Value::Null);
+        assert!(answer.json()["error"]["message"].is_string());
     }
     for (method, target, allow) in [
         ("GET", "/api/generate", "POST"),
