@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use shared::access_token;
 use shared::decided::{self, Decided};
 use shared::edge_auth::{self, Message};
+use shared::error_shape::Shape;
 use shared::problem::{self, Problem};
 use web_sys::{Request, Response};
 use worker::Env;
@@ -95,7 +96,7 @@ pub async fn pass(call: &Call<'_>, env: &Env, config: &Config) -> Response {
                 detail: None,
                 allow: allow.as_deref(),
                 limit,
-                openai: routes::is_openai(call.target),
+                shape: Shape::at(call.target),
             };
             respond::problem(problem, &context)
         }

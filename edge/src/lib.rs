@@ -26,6 +26,7 @@ use std::cell::OnceCell;
 use std::rc::Rc;
 
 use js_sys::JsString;
+use shared::error_shape::Shape;
 use shared::problem::{self, Problem};
 use shared::revocation::Snapshot;
 use wasm_bindgen::prelude::*;
@@ -149,7 +150,7 @@ fn closed(problem: Problem, method: &str, target: &str) -> JsValue {
     let context = Context {
         head: method == "HEAD",
         request_id: Some(&request_id),
-        openai: routes::is_openai(target),
+        shape: Shape::at(target),
         ..Context::default()
     };
     respond::problem(problem, &context).into()

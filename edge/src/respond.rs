@@ -1,13 +1,13 @@
-//! Answers: pictures with the contract's headers, and problems (RFC 9457, below `/v1` in OpenAI's shape) that are never
-//! kept anywhere.
+//! Answers: pictures with the contract's headers, and errors that are never kept anywhere.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 
 use shared::access_token;
+use shared::error_shape::Shape;
 use shared::image_headers;
 use shared::link::PermittedLink;
-use shared::problem::{self, Problem, problem_json};
+use shared::problem::{self, Problem};
 use shared::range::Bytes;
 use wasm_bindgen::JsValue;
 use web_sys::Response;
@@ -138,8 +138,8 @@ pub struct Context<'a> {
     pub allow: Option<&'a str>,
     /// The limit that refused.
     pub limit: Option<Refusal>,
-    /// In OpenAI's shape, as below `/v1`.
-    pub openai: bool,
+    /// As the path's clients read it.
+    pub shape: Shape,
 }
 
 /// A problem's answer.
@@ -181,14 +181,7 @@ fn problem_with(problem: Problem, headers: Lines, context: &Context<'_>) -> Resp
 }
 
 fn problem_parts(problem: Problem, mut headers: Lines, context: &Context<'_>) -> (Lines, JsValue) {
-    headers.push(
-        "content-type",
-        if context.openai {
-            problem::OPENAI_MEDIA_TYPE
-        } else {
-            problem::MEDIA_TYPE
-        },
-    );
+    headers.push("content-type", context.shape.media_type());
     headers.push("cache-control", "no-store");
     headers.push("x-content-type-options", "nosniff");
     if problem == problem::UNAUTHORIZED {
@@ -216,11 +209,14 @@ fn problem_parts(problem: Problem, mut headers: Lines, context: &Context<'_>) ->
         );
         detail = Some(format!("The limit {policy} is used up."));
     }
-    let detail = detail.as_deref();
-    let body = match (context.head, context.openai) {
-        (true, _) => JsValue::UNDEFINED,
-        (false, true) => JsValue::from_str(&problem::openai_json(problem, detail)),
-        (false, false) => JsValue::from_str(&problem_json(problem, detail, context.request_id)),
+    let body = || {
+        context
+            .shape
+            .body(problem, detail.as_deref(), context.request_id)
+    };
+    let body = match context.head {
+        true => JsValue::UNDEFINED,
+        false => JsValue::from_str(&body()),
     };
     (headers, body)
 }

@@ -99,11 +99,6 @@ pub fn is_generation(target: &str) -> bool {
     GENERATION.contains(&target.split('?').next().unwrap_or(target))
 }
 
-/// Whether errors at a raw target, whatever is wrong with it, have OpenAI's shape.
-pub fn is_openai(target: &str) -> bool {
-    target.starts_with(problem::OPENAI)
-}
-
 /// Whether access tokens open what lies below a path.
 pub fn takes_tokens(path: &str) -> bool {
     ["/api/", "/v1/"]

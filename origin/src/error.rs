@@ -3,6 +3,7 @@
 use actix_web::http::{StatusCode, header};
 use actix_web::{HttpResponse, HttpResponseBuilder, ResponseError};
 use shared::access_token;
+use shared::error_shape::Shape;
 use shared::problem::{self, Problem};
 
 use crate::infer::InferError;
@@ -254,27 +255,27 @@ impl ApiError {
 }
 
 impl ApiError {
-    /// The answer at a path: below `/v1/` in OpenAI's shape.
+    /// The answer at a path, in the shape that its clients read.
     pub fn answer_at(&self, path: &str) -> HttpResponse {
-        self.respond(path.starts_with(problem::OPENAI))
+        self.respond(Shape::at(path))
     }
 
-    fn respond(&self, openai: bool) -> HttpResponse {
+    /// The body in this shape.
+    pub fn body(&self, shape: Shape) -> String {
+        shape.body(self.problem(), self.detail().as_deref(), None)
+    }
+
+    fn respond(&self, shape: Shape) -> HttpResponse {
         self.log();
-        let (problem, detail) = (self.problem(), self.detail());
+        let problem = self.problem();
         let mut answer = HttpResponse::build(self.status_code());
         self.add_headers(&mut answer);
         answer.extensions_mut().insert(Told {
             code: problem.code,
             policy: self.policy(),
         });
-        if openai {
-            answer.content_type(problem::OPENAI_MEDIA_TYPE);
-            answer.body(problem::openai_json(problem, detail.as_deref()))
-        } else {
-            answer.content_type(problem::MEDIA_TYPE);
-            answer.body(problem::problem_json(problem, detail.as_deref(), None))
-        }
+        answer.content_type(shape.media_type());
+        answer.body(self.body(shape))
     }
 }
 
@@ -306,7 +307,7 @@ impl ResponseError for ApiError {
     }
 
     fn error_response(&self) -> HttpResponse {
-        self.respond(false)
+        self.respond(Shape::Problem)
     }
 }
 

@@ -18,12 +18,13 @@ use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::error::InternalError;
 use actix_web::http::StatusCode;
-use actix_web::http::header::{HeaderName, HeaderValue};
+use actix_web::http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use actix_web::middleware::Next;
 use actix_web::{Error, HttpMessage, ResponseError, web};
 use futures_util::FutureExt;
 use prometheus::IntCounter;
 use shared::decided::Pair;
+use shared::error_shape::Shape;
 use shared::problem;
 
 use crate::auth::Recognised;
@@ -117,7 +118,7 @@ async fn run(
     };
     let mut response = match checked {
         Ok(()) => match AssertUnwindSafe(next.call(request)).catch_unwind().await {
-            Ok(Ok(response)) => response.map_into_boxed_body(),
+            Ok(Ok(response)) => shaped(response.map_into_boxed_body()),
             Ok(Err(error)) => return Err(error),
             Err(_) => return Err(panicked(&app, &id)),
         },
@@ -145,6 +146,20 @@ async fn run(
         );
     }
     Ok(response)
+}
+
+/// What a handler refused, in the shape that the path's clients read.
+fn shaped(mut response: ServiceResponse) -> ServiceResponse {
+    let shape = Shape::at(response.request().path());
+    let error = response.response().error();
+    let body = error
+        .filter(|_| shape != Shape::Problem)
+        .and_then(Error::as_error::<ApiError>)
+        .map(|error| error.body(shape));
+    let Some(body) = body else { return response };
+    let media_type = HeaderValue::from_static(shape.media_type());
+    response.headers_mut().insert(CONTENT_TYPE, media_type);
+    response.map_body(|_, _| BoxBody::new(body))
 }
 
 /// The answer of a handler that panicked; what is known of the panic stands in the log by now.

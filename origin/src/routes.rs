@@ -7,7 +7,7 @@ use shared::{problem, report};
 
 use crate::auth::guard::Guard;
 use crate::auth::{metadata, revocation, signin, token_endpoint};
-use crate::error::{ApiError, answer};
+use crate::error::ApiError;
 use crate::middleware::Route;
 use crate::{catalogue, deliver, edge_trust, generate, images, jobs, operator, studio, upload};
 
@@ -91,8 +91,9 @@ fn at(path: &'static str, methods: &'static str) -> Resource {
     let route = Route::new(path);
     web::resource(path)
         .app_data(route)
-        .default_service(web::route().open(move || async move {
-            let mut refused = answer(problem::METHOD_NOT_ALLOWED);
+        .default_service(web::route().open(move |request: HttpRequest| async move {
+            let mut refused =
+                ApiError::Problem(problem::METHOD_NOT_ALLOWED).answer_at(request.path());
             refused
                 .headers_mut()
                 .insert(ALLOW, HeaderValue::from_static(methods));

@@ -14,6 +14,7 @@ pub mod b64;
 pub mod client_ip;
 pub mod decided;
 pub mod edge_auth;
+pub mod error_shape;
 pub mod gcra;
 pub mod image_headers;
 pub mod keyring;

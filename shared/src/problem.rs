@@ -1,4 +1,4 @@
-//! Error answers: RFC 9457 problem details with a stable `code`, and the same in OpenAI's shape.
+//! Error answers: RFC 9457 problem details with a stable `code`. [`crate::error_shape`] has the other ways to write them.
 
 /// What a kind of refusal looks like from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,39 +120,8 @@ pub fn problem_json(problem: Problem, detail: Option<&str>, request_id: Option<&
     out
 }
 
-/// Media type of an error below [`OPENAI`].
-pub const OPENAI_MEDIA_TYPE: &str = "application/json";
-/// Below this path errors have OpenAI's shape, since its official clients read no other.
-pub const OPENAI: &str = "/v1/";
-
-/// The body below [`OPENAI`]: `{"error": {"message", "type", "param", "code"}}`, the code as in [`problem_json`].
-pub fn openai_json(problem: Problem, detail: Option<&str>) -> String {
-    let kind = match problem.status {
-        401 => "authentication_error",
-        403 => "permission_error",
-        404 => "not_found_error",
-        429 => "rate_limit_error",
-        500.. => "server_error",
-        _ => "invalid_request_error",
-    };
-    let mut message = problem.title.to_owned();
-    if let Some(detail) = detail {
-        message.push(' ');
-        message.push_str(detail);
-    }
-    let mut out = String::with_capacity(160);
-    out.push_str("{\"error\":{\"message\":");
-    push_string(&mut out, &message);
-    out.push_str(",\"type\":");
-    push_string(&mut out, kind);
-    out.push_str(",\"param\":null,\"code\":");
-    push_string(&mut out, problem.code);
-    out.push_str("}}");
-    out
-}
-
 /// A JSON string (RFC 8259 section 7).
-fn push_string(out: &mut String, text: &str) {
+pub(crate) fn push_string(out: &mut String, text: &str) {
     out.push('"');
     for c in text.chars() {
         match c {
@@ -184,12 +153,6 @@ mod tests {
             prop_assert_eq!(value["detail"].as_str(), Some(detail.as_str()));
             prop_assert_eq!(&value["code"], "not_found");
             prop_assert_eq!(&value["status"], 404);
-            let value: serde_json::Value = serde_json::from_str(&openai_json(RATE_LIMITED, Some(&detail))).unwrap();
-            let wanted = serde_json::json!({ "error": {
-                "message": format!("Too many requests. {detail}"),
-                "type": "rate_limit_error", "param": null, "code": "rate_limited",
-            } });
-            prop_assert_eq!(value, wanted);
         }
     }
 }

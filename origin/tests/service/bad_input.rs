@@ -167,12 +167,38 @@ fn unknown_routes_and_methods_are_problems() {
         assert_eq!(answer.json()["error"]["param"], serde_json::Value::Null);
         assert!(answer.json()["error"]["message"].is_string());
     }
+    // And OAuth's clients a third one (RFC 6749 section 5.2).
+    let large = vec![b'x'; 100_000];
+    for (answer, status, code) in [
+        (service.get("/oauth/nothing").send(), 404, "not_found"),
+        (
+            service.get("/oauth/token").send(),
+            405,
+            "method_not_allowed",
+        ),
+        (
+            service
+                .post("/oauth/token")
+                .body("application/x-www-form-urlencoded", large)
+                .send(),
+            413,
+            "body_too_large",
+        ),
+    ] {
+        assert_eq!(answer.status, status, "{code}");
+        assert_eq!(answer.header("content-type"), Some("application/json"));
+        let told = answer.json();
+        assert_eq!(
+            (&told["error"], &told["code"]),
+            (&"invalid_request".into(), &code.into())
+        );
+        assert!(told["error_description"].is_string());
+    }
     for (method, target, allow) in [
         ("GET", "/api/generate", "POST"),
         ("PUT", "/api/images", "GET"),
         ("POST", "/api/images", "GET"),
         ("PATCH", "/api/usage", "GET"),
-        ("GET", "/oauth/token", "POST"),
         ("POST", "/.well-known/jwks.json", "GET"),
         ("GET", "/api/images/0/link", "POST"),
     ] {

@@ -247,6 +247,11 @@ fn guesses_at_one_clients_secret_are_stopped_and_its_owner_is_not() {
             .unwrap()
             .starts_with("\"token-endpoint-client\"")
     );
+    let told = refused.json();
+    assert_eq!(
+        (&told["error"], &told["code"]),
+        (&"temporarily_unavailable".into(), &"rate_limited".into())
+    );
     let other = service.client(ALL_SCOPES);
     service.token_of(&other);
     for _ in 0..6 {

@@ -1,4 +1,5 @@
-// Below /v1 the edge's own refusals have the shape that OpenAI's clients read; their codes and headers are the usual ones.
+// Below /v1 the edge's own refusals have the shape that OpenAI's clients read, below /oauth the one of OAuth's; their
+// codes and headers are the usual ones.
 import assert from "node:assert/strict";
 import { generateKeyPairSync } from "node:crypto";
 import { after, before, test } from "node:test";
@@ -74,6 +75,25 @@ test("an origin that is away is 502", async () => {
     refused(await call("/v1/models"), 502, "server_error", "origin_unreachable");
     assert.equal((await call("/api/images")).json().code, "origin_unreachable", "a problem everywhere else");
     assert.equal((await call("/v1")).headers["content-type"], "application/problem+json");
+  } finally {
+    origin.reply = reply;
+  }
+});
+
+test("below /oauth refusals are those of RFC 6749", async () => {
+  const told = async (target, options, status, error, code) => {
+    const answer = await call(target, options);
+    assert.deepEqual([answer.status, answer.headers["content-type"]], [status, "application/json"], code);
+    const { error_description: description, ...rest } = answer.json();
+    assert.deepEqual(rest, { error, code });
+    assert.match(description, /^[ !#-[\]-~]+$/);
+  };
+  await told("/oauth/token?access_token=x", {}, 400, "invalid_request", "token_in_query");
+  await told("/oauth/token", { method: "POST", body: Buffer.alloc(300 * 1024) }, 413, "invalid_request", "body_too_large");
+  const { reply } = origin;
+  origin.reply = (sent) => sent.socket.destroy();
+  try {
+    await told("/oauth/token", { method: "POST", body: "x" }, 502, "server_error", "origin_unreachable");
   } finally {
     origin.reply = reply;
   }
