@@ -8,10 +8,13 @@
 //! MODEL_FOLDER STEPS` makes one picture on the CPU and one on the device and tells how far latents
 //! and pictures are apart. The environment's `SIGNET_BENCH_SIDE` asks for another size,
 //! `SIGNET_BENCH_GUIDANCE` for another guidance scale, `SIGNET_BENCH_N` for so many pictures a
-//! request, `SIGNET_BENCH_DEVICE=cuda` for a GPU. Prints one JSON object a line.
+//! request, `SIGNET_BENCH_DEVICE=cuda` for a GPU; `SIGNET_BENCH_OVERLAP=1` or `0` has the text encoder and the decoder
+//! run beside the denoiser or take turns with it, whatever the device. Prints one JSON object a line.
 
-use origin::infer::{Device, Engine, Settings};
-use origin::schedule::{self, JobSpec, Observation, Queue};
+use origin::infer::{
+    BatchKey, Device, Draft, Engine, ImageSpec, InferError, Pixels, Row, Settings,
+};
+use origin::schedule::{self, Facts, JobSpec, Observation, Queue, Work};
 use serde_json::json;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -129,6 +132,66 @@ fn alone(engine: &Engine, steps: usize, pictures: usize) -> Outcome {
     Ok(())
 }
 
+/// The engine, with its stages laid side by side or one after the other as the environment says.
+struct Laid {
+    engine: Arc<Engine>,
+    overlaps: bool,
+}
+
+impl Laid {
+    fn new(engine: &Arc<Engine>) -> Self {
+        let overlaps = match variable("OVERLAP").as_deref() {
+            Some("1") => true,
+            Some("0") => false,
+            _ => engine.overlaps(),
+        };
+        let engine = Arc::clone(engine);
+        Self { engine, overlaps }
+    }
+}
+
+impl Work for Laid {
+    type Row = Row;
+    type Key = BatchKey;
+    type Draft = Draft;
+
+    fn overlaps(&self) -> bool {
+        self.overlaps
+    }
+
+    fn rows(&self, spec: &ImageSpec) -> Result<Vec<Row>, InferError> {
+        self.engine.rows(spec)
+    }
+
+    fn step(&self, rows: &mut [&mut Row], max_slots: usize) -> Vec<Result<(), InferError>> {
+        self.engine.step(rows, max_slots)
+    }
+
+    fn decode(&self, row: &Row) -> Result<Pixels, InferError> {
+        self.engine.decode(row)
+    }
+
+    fn want_preview(&self, row: &mut Row) {
+        row.want_preview();
+    }
+
+    fn draft(&self, row: &mut Row) -> Option<Draft> {
+        self.engine.draft(row)
+    }
+
+    fn draw(&self, draft: &Draft) -> Option<Pixels> {
+        self.engine.draw(draft)
+    }
+
+    fn facts(row: &Row) -> Facts<BatchKey> {
+        Engine::facts(row)
+    }
+
+    fn rehearsal(&self) -> Option<ImageSpec> {
+        self.engine.rehearsal()
+    }
+}
+
 /// So many users, each asking for one picture after the other; `batched`, or one picture a call.
 async fn together(
     engine: &Arc<Engine>,
@@ -153,7 +216,7 @@ async fn together(
         max_batch: if batched { defaults.max_batch } else { 1 },
         ..defaults
     };
-    let queue = Queue::start(Arc::clone(engine), settings, observer)?;
+    let queue = Queue::start(Arc::new(Laid::new(engine)), settings, observer)?;
     let inside = engine.seconds();
     let each = pictures.div_ceil(users).max(1);
     let start = Instant::now();
@@ -200,7 +263,7 @@ async fn together(
     println!(
         "{}",
         json!({
-            "mode": if batched { "together" } else { "one" }, "users": users, "pictures": seconds.len(), "failed": failed,
+            "mode": if batched { "together" } else { "one" }, "overlaps": Laid::new(engine).overlaps(), "users": users, "pictures": seconds.len(), "failed": failed,
             "pictures_a_second": seconds.len() as f64 / total,
             "median_seconds": at(0.5), "p95_seconds": at(0.95),
             "share_inside_runtime": engine.seconds().iter().zip(inside).map(|(a, b)| a - b).sum::<f64>() / total,

@@ -3,6 +3,7 @@
 use super::batch;
 use super::error::InferError;
 use super::pixels::Pixels;
+use super::preview::Draft;
 use super::row::{BatchKey, Row};
 use super::settings::Settings;
 use super::shelf::{Changes, Refused, Shelf};
@@ -162,9 +163,14 @@ impl Engine {
         row.decode()
     }
 
-    /// What a row looks like so far, at half its size, where [`Row::want_preview`] asked for it.
-    pub fn preview(&self, row: &mut Row) -> Option<Pixels> {
-        row.take_preview()
+    /// What a row looks like so far, still to be drawn, where [`Row::want_preview`] asked for it.
+    pub fn draft(&self, row: &mut Row) -> Option<Draft> {
+        row.take_draft()
+    }
+
+    /// Draws a preview, at half the picture's size; `None` when the decoder's size is fixed.
+    pub fn draw(&self, draft: &Draft) -> Option<Pixels> {
+        draft.draw()
     }
 
     /// Makes all pictures of a request, blocking. `on_step` may break off at any step.

@@ -3,6 +3,7 @@
 use super::error::InferError;
 use super::model::{Conditioning, Model, finite};
 use super::noise::Noise;
+use super::preview::{Draft, Preview};
 use super::scheduler::{Plan, Sampler};
 use super::spec::ImageSpec;
 use std::sync::Arc;
@@ -23,13 +24,6 @@ pub struct Row {
     height: usize,
     width: usize,
     seed: u64,
-}
-
-enum Preview {
-    Unwanted,
-    Wanted,
-    /// The clean latents that the last step aimed at.
-    Seen(Vec<f32>),
 }
 
 /// The part of a picture that is kept while the rest is painted anew.
@@ -220,35 +214,17 @@ impl Row {
         self.preview = Preview::Wanted;
     }
 
-    /// What the picture looks like so far, at half its size; `None` when nobody asked, or when
-    /// the decoder's size is fixed.
-    pub(super) fn take_preview(&mut self) -> Option<super::pixels::Pixels> {
+    /// What the picture looks like so far, to be drawn; `None` when nobody asked.
+    pub(super) fn take_draft(&mut self) -> Option<Draft> {
         let Preview::Seen(clean) = std::mem::replace(&mut self.preview, Preview::Unwanted) else {
             return None;
         };
-        let [channels, height, width] = self.latent_shape();
-        let (half_height, half_width) = (height / 2, width / 2);
-        let at = |c: usize, y: usize, x: usize| {
-            clean
-                .get((c * height + y) * width + x)
-                .copied()
-                .unwrap_or(0.0)
-        };
-        let mut small = Vec::with_capacity(channels * half_height * half_width);
-        for c in 0..channels {
-            for y in 0..half_height {
-                for x in 0..half_width {
-                    let (y, x) = (2 * y, 2 * x);
-                    let sum = at(c, y, x) + at(c, y, x + 1) + at(c, y + 1, x) + at(c, y + 1, x + 1);
-                    small.push(sum / 4.0);
-                }
-            }
-        }
-        let factor = self.model.vae.factor;
-        // A preview that fails is a preview less, nothing else.
-        let vae = &self.model.vae;
-        vae.decode(&small, half_height * factor, half_width * factor, self.seed)
-            .ok()
+        Some(Draft {
+            model: Arc::clone(&self.model),
+            clean,
+            shape: self.latent_shape(),
+            seed: self.seed,
+        })
     }
 
     /// SDXL: original size, crop corner and target size.

@@ -127,7 +127,7 @@ fn environment(library: &Path, settings: &Settings) -> Result<Environment, Infer
     } else {
         settings.threads
     };
-    // One pool for all graphs: text encoder, denoiser and decoder never run at the same time.
+    // One pool for all graphs: on the CPU text encoder, denoiser and decoder take turns.
     let pool = GlobalThreadPoolOptions::default()
         .with_intra_threads(threads)
         .and_then(|pool| pool.with_inter_threads(1))

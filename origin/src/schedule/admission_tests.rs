@@ -1,20 +1,74 @@
 //! Admission by a simulated clock: a machine whose steps take so long by their rows, and whether
 //! `Retry-After` tells when a job is really taken.
 
-use super::queue_tests::spec;
+use super::clockwork::spec;
 use super::*;
 use crate::infer::{ImageSpec, InferError, Pixels};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::Instant;
 
-/// A step takes so long, and so much longer for each row of 128 x 128 pixels.
+/// A step takes so long, and so much longer for each row of 128 x 128 pixels; so does a picture.
 const STEP_MILLIS: u64 = 100;
 const ROW_MILLIS: u64 = 50;
+const PICTURE_MILLIS: u64 = 100;
+
+/// The machine's time: only steps move it where the stages run beside them.
+#[derive(Default)]
+struct Clock {
+    /// When the decoder will have made each picture that it was given, in order.
+    pictures: Vec<u64>,
+    /// Pictures it has begun; pictures and prompts that the engine has been told of.
+    begun: usize,
+    decoded: usize,
+    prompts: usize,
+    /// Jobs that began.
+    jobs: usize,
+    /// Nobody looks any more.
+    is_over: bool,
+}
+
+#[derive(Default)]
+struct Time {
+    millis: AtomicU64,
+    clock: Mutex<Clock>,
+    moved: Condvar,
+}
+
+impl Time {
+    fn now(&self) -> u64 {
+        self.millis.load(Ordering::SeqCst)
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Clock)) {
+        change(&mut self.clock.lock().unwrap());
+        self.moved.notify_all();
+    }
+
+    fn wait_while(&self, condition: impl Fn(&Clock) -> bool) {
+        let clock = self.clock.lock().unwrap();
+        drop(
+            self.moved
+                .wait_while(clock, |clock| !clock.is_over && condition(clock)),
+        );
+    }
+
+    fn observe(&self, what: Observation) {
+        self.change(|clock| match what {
+            Observation::Waited(_) => clock.jobs += 1,
+            Observation::Stage { stage: "text", .. } => clock.prompts += 1,
+            Observation::Stage {
+                stage: "decode", ..
+            } => clock.decoded += 1,
+            _ => {}
+        });
+    }
+}
 
 struct Machine {
-    millis: Arc<AtomicU64>,
+    overlaps: bool,
+    time: Arc<Time>,
     arrived: Mutex<Sender<()>>,
     gate: Mutex<Receiver<()>>,
 }
@@ -26,6 +80,11 @@ struct Tick {
 impl Work for Machine {
     type Row = Tick;
     type Key = usize;
+    type Draft = ();
+
+    fn overlaps(&self) -> bool {
+        self.overlaps
+    }
 
     fn rows(&self, spec: &ImageSpec) -> Result<Vec<Tick>, InferError> {
         let area = spec.width * spec.height;
@@ -45,14 +104,47 @@ impl Work for Machine {
         let _ = self.gate.lock().unwrap().recv();
         let slots: usize = rows.iter().map(|row| row.facts.slots).sum();
         let took = STEP_MILLIS + ROW_MILLIS * slots as u64;
-        self.millis.fetch_add(took, Ordering::SeqCst);
+        self.time.millis.fetch_add(took, Ordering::SeqCst);
         rows.iter_mut().for_each(|row| row.facts.done += 1);
+        if self.overlaps {
+            // What the other threads have done by now, the engine finds before its next step.
+            let now = self.time.now();
+            self.time.change(|_| {});
+            self.time.wait_while(|clock| {
+                let due = clock.pictures.iter().filter(|end| **end <= now).count();
+                clock.decoded < due || clock.prompts < clock.jobs
+            });
+            let ready = rows.iter().filter(|row| row.facts.done == row.facts.calls);
+            self.time.change(|clock| {
+                for _ in ready {
+                    let free = clock.pictures.last().copied().unwrap_or(0);
+                    clock.pictures.push(free.max(now) + PICTURE_MILLIS);
+                }
+            });
+        }
         rows.iter().map(|_| Ok(())).collect()
     }
 
     fn decode(&self, _: &Tick) -> Result<Pixels, InferError> {
         // The picture's end takes its time too.
-        self.millis.fetch_add(STEP_MILLIS, Ordering::SeqCst);
+        match self.overlaps {
+            false => {
+                self.time.millis.fetch_add(PICTURE_MILLIS, Ordering::SeqCst);
+            }
+            true => {
+                let mut mine = 0;
+                self.time.change(|clock| {
+                    mine = clock.begun;
+                    clock.begun += 1;
+                });
+                self.time.wait_while(|clock| {
+                    clock
+                        .pictures
+                        .get(mine)
+                        .is_none_or(|end| *end > self.time.now())
+                });
+            }
+        }
         Ok(Pixels {
             width: 1,
             height: 1,
@@ -63,7 +155,11 @@ impl Work for Machine {
 
     fn want_preview(&self, _: &mut Tick) {}
 
-    fn preview(&self, _: &mut Tick) -> Option<Pixels> {
+    fn draft(&self, _: &mut Tick) -> Option<()> {
+        None
+    }
+
+    fn draw(&self, (): &()) -> Option<Pixels> {
         None
     }
 
@@ -78,20 +174,27 @@ impl Work for Machine {
 
 struct Simulation {
     queue: Queue,
-    millis: Arc<AtomicU64>,
+    time: Arc<Time>,
     arrived: Receiver<()>,
     open: Sender<()>,
     held: Vec<JobHandle>,
 }
 
+impl Drop for Simulation {
+    fn drop(&mut self) {
+        self.time.change(|clock| clock.is_over = true);
+    }
+}
+
 impl Simulation {
     /// A busy machine with these jobs, `(user, pictures, steps)`, after so many steps.
-    fn new(jobs: &[(&str, usize, usize)], steps: usize) -> Self {
-        let millis = Arc::new(AtomicU64::new(0));
+    fn new(overlaps: bool, jobs: &[(&str, usize, usize)], steps: usize) -> Self {
+        let time = Arc::new(Time::default());
         let (arrived_in, arrived) = channel();
         let (open, gate) = channel();
         let machine = Machine {
-            millis: Arc::clone(&millis),
+            overlaps,
+            time: Arc::clone(&time),
             arrived: Mutex::new(arrived_in),
             gate: Mutex::new(gate),
         };
@@ -101,13 +204,13 @@ impl Simulation {
             longest_wait_seconds: 86_400,
             ..Settings::default()
         };
-        let (start, clock) = (Instant::now(), Arc::clone(&millis));
-        let time = move || start + Duration::from_millis(clock.load(Ordering::SeqCst));
-        let observer = Box::new(|_| {});
-        let queue = Queue::start_by(Arc::new(machine), settings, observer, Box::new(time)).unwrap();
+        let (start, clock, seen) = (Instant::now(), Arc::clone(&time), Arc::clone(&time));
+        let now = move || start + Duration::from_millis(clock.now());
+        let observer = Box::new(move |what| seen.observe(what));
+        let queue = Queue::start_by(Arc::new(machine), settings, observer, Box::new(now)).unwrap();
         let mut simulation = Self {
             queue,
-            millis,
+            time,
             arrived,
             open,
             held: Vec::new(),
@@ -117,7 +220,9 @@ impl Simulation {
             simulation.held.push(job);
         }
         simulation.wait();
-        (0..steps).for_each(|_| simulation.step());
+        // Rows that come one by one from another thread are all there, and measured, by then.
+        let joining = if overlaps { 4 } else { 0 };
+        (0..joining + steps).for_each(|_| simulation.step());
         simulation
     }
 
@@ -141,7 +246,7 @@ impl Simulation {
     }
 
     fn seconds(&self) -> f64 {
-        self.millis.load(Ordering::SeqCst) as f64 / 1000.0
+        self.time.now() as f64 / 1000.0
     }
 
     /// What `Retry-After` told, and how long it took until the same job was taken.
@@ -185,25 +290,26 @@ fn retry_after_is_within_a_quarter_of_the_truth_whoever_asks() {
         // A full call of many small jobs.
         (vec![("a", 1, 40); 10], "a", 2, 25),
     ];
-    for (jobs, user, n, after) in cases {
-        let simulation = Simulation::new(&jobs, after);
-        let delay = simulation.queue.delay(&wish(n, 50), user, 1);
+    let both = cases.iter().flat_map(|case| [(false, case), (true, case)]);
+    for (overlaps, (jobs, user, n, after)) in both {
+        let simulation = Simulation::new(overlaps, jobs, *after);
+        let delay = simulation.queue.delay(&wish(*n, 50), user, 1);
         // A limit that lets it in once half of the present delay is over.
         let longest = (delay.as_secs_f64() / 2.0) as u64;
         simulation.queue.set_longest_wait(longest);
-        let (told, truth) = simulation.told_and_true(user, n, 50, "queue_busy");
+        let (told, truth) = simulation.told_and_true(user, *n, 50, "queue_busy");
         assert!(truth >= 4.0, "{jobs:?}: only {truth} s to wait");
         assert!(
             (told - truth).abs() <= 0.25 * truth,
-            "{jobs:?}, {user} asks: told {told} s, in truth {truth} s"
+            "{jobs:?}, {user} asks: told {told} s, in truth {truth} s (stages overlap: {overlaps})"
         );
     }
 }
 
 #[test]
 fn a_full_queue_tells_when_a_place_is_free() {
-    for after in [1, 7] {
-        let mut full = Simulation::new(&[("a", 1, 20); 4], after);
+    for (overlaps, after) in [(false, 1), (false, 7), (true, 1), (true, 7)] {
+        let mut full = Simulation::new(overlaps, &[("a", 1, 20); 4], after);
         for _ in 0..64 {
             let job = full.ask("a", 1, 30).unwrap();
             full.held.push(job);
@@ -211,7 +317,27 @@ fn a_full_queue_tells_when_a_place_is_free() {
         let (told, truth) = full.told_and_true("b", 1, 30, "queue_full");
         assert!(
             (told - truth).abs() <= 0.25 * truth,
-            "told {told} s, in truth {truth} s"
+            "told {told} s, in truth {truth} s (stages overlap: {overlaps})"
         );
     }
+}
+
+#[test]
+fn the_rate_counts_time_in_which_stages_overlap_once() {
+    let rate = |overlaps| {
+        let mut busy = Simulation::new(overlaps, &[("b", 1, 300)], 0);
+        for _ in 0..200 {
+            let job = busy.ask("a", 1, 2).unwrap();
+            busy.held.push(job);
+            busy.step();
+        }
+        busy.queue.stats().milliunits_per_second
+    };
+    // At each step one picture of two is finished. Decoding it takes 100 ms, which count where
+    // stages take turns, and pass beside the steps' 400 where they overlap.
+    let (turns, beside) = (rate(false), rate(true));
+    assert!(
+        beside > 1.1 * turns,
+        "{turns} in turns, {beside} side by side"
+    );
 }

@@ -141,6 +141,11 @@ impl Life {
         }
     }
 
+    /// Tells whoever works for the job that nobody wants it; the thread knows already.
+    pub fn close(&self) {
+        self.ended.store(true, Ordering::SeqCst);
+    }
+
     pub fn is_over(&self) -> bool {
         self.ended.load(Ordering::SeqCst)
     }

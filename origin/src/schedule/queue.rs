@@ -36,7 +36,7 @@ pub struct Stats {
     pub milliunits_per_second: f64,
 }
 
-/// Gets told what happens on the engine's thread; must be quick.
+/// Gets told what happens on the engine's threads; must be quick.
 pub type Observer = Box<dyn Fn(Observation) + Send + Sync>;
 
 pub(super) struct Shared {
@@ -59,13 +59,17 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub fn wait(&self, state: MutexGuard<'_, State>, at_most: Duration) {
-        drop(self.wake.wait_timeout(state, at_most));
+    /// Sleeps until something has happened since this returned last, or `at_most` has passed.
+    pub fn rest(&self, at_most: Duration) {
+        let woken = self
+            .wake
+            .wait_timeout_while(self.lock(), at_most, |state| !state.stirred);
+        woken.unwrap_or_else(PoisonError::into_inner).0.stirred = false;
     }
 
-    /// Has the thread look again. Taking the lock first makes sure that it is not just about to sleep.
+    /// Has the thread look again, now or as soon as it would rest.
     pub fn wake(&self) {
-        drop(self.lock());
+        self.lock().stirred = true;
         self.wake.notify_all();
     }
 
@@ -90,7 +94,7 @@ struct Owner {
 impl Drop for Owner {
     fn drop(&mut self) {
         self.shared.lock().stopping = true;
-        self.shared.wake.notify_all();
+        self.shared.wake();
     }
 }
 
@@ -169,6 +173,7 @@ impl Queue {
                 rate: Rate::default(),
                 running: 0,
                 parallel,
+                stirred: false,
                 stopping: false,
                 give_up: None,
                 next_id: 1,
@@ -239,7 +244,7 @@ impl Queue {
         let waker = Arc::downgrade(shared);
         let life = Life::new(move || {
             if let Some(shared) = waker.upgrade() {
-                shared.wake.notify_all();
+                shared.wake();
             }
         });
         let ticket = Ticket {
@@ -262,7 +267,7 @@ impl Queue {
         state.enqueue(user, weight, job);
         state.publish_positions();
         drop(state);
-        shared.wake.notify_all();
+        shared.wake();
         Ok(JobHandle {
             id,
             progress: progress_end,
@@ -282,6 +287,13 @@ impl Queue {
     #[cfg(test)]
     pub(super) fn set_longest_wait(&self, seconds: u64) {
         self.inner.shared.lock().settings.longest_wait_seconds = seconds;
+    }
+
+    /// Whether nothing is left of any job.
+    #[cfg(test)]
+    pub(super) fn is_blank(&self) -> bool {
+        let state = self.inner.shared.lock();
+        state.lanes.is_empty() && state.ring.users().next().is_none()
     }
 
     /// The queue at this moment.
@@ -304,7 +316,7 @@ impl Queue {
             state.stopping = true;
             state.give_up = Some(self.inner.shared.now() + grace);
         }
-        self.inner.shared.wake.notify_all();
+        self.inner.shared.wake();
         let mut ended = self.inner.ended.clone();
         // The channel carries nothing; it closes when the thread ends.
         while ended.changed().await.is_ok() {}

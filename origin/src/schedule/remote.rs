@@ -77,7 +77,8 @@ pub fn run<R: Remote>(remote: &Arc<R>, parallel: usize, runtime: &Handle, shared
         if state.stopping && running.is_empty() && state.queued() == 0 {
             return;
         }
-        shared.wait(state, IDLE);
+        drop(state);
+        shared.rest(IDLE);
     }
 }
 

@@ -82,6 +82,8 @@ pub struct State {
     pub running: usize,
     /// Jobs that run side by side without slowing each other; 0 where they share one machine.
     pub parallel: usize,
+    /// Something has happened that the thread has not looked at.
+    pub stirred: bool,
     pub stopping: bool,
     /// When what still runs is given up, once stopping.
     pub give_up: Option<Instant>,
@@ -163,6 +165,13 @@ impl State {
                 changed
             });
         }
+    }
+
+    /// When a queued job, or all that run, will be too late.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        let queued = self.lanes.values().flat_map(|lane| &lane.pending);
+        let deadlines = queued.filter_map(|job| job.ticket.deadline);
+        deadlines.chain(self.give_up).min()
     }
 
     /// Takes out queued jobs that nobody wants any more, or all of them when stopping.

@@ -1,0 +1,232 @@
+//! The stages beside the steps: what is away with one holds nobody up, and ends as it should.
+
+use super::clockwork::{Bench, small, spec};
+use super::*;
+use std::sync::atomic::Ordering;
+use tokio::time::timeout;
+
+/// Long enough for anything that comes at all.
+const SURELY: Duration = Duration::from_secs(120);
+
+/// One guided picture a call.
+fn one() -> Settings {
+    Settings {
+        max_batch: 2,
+        ..Settings::default()
+    }
+}
+
+async fn ended(job: JobHandle) -> Result<Done, JobError> {
+    timeout(SURELY, job.outcome()).await.expect("it never ends")
+}
+
+fn ended_already(job: &JobHandle) -> bool {
+    *job.progress().borrow() == Progress::Over
+}
+
+#[tokio::test]
+async fn while_a_picture_is_decoded_others_begin_and_step_to_the_end() {
+    let bench = Bench::overlapping(one());
+    let first = bench.submit("slow picture", "a", 1);
+    assert_eq!(bench.call(), [("slow picture".to_owned(), 0)]);
+    bench.inside.pictures.reached_by(1);
+    // It holds no room in the call any more, though a call has room for one.
+    let second = bench.submit("second", "b", 3);
+    for step in 0..3 {
+        assert_eq!(bench.call(), [("second".to_owned(), step)]);
+    }
+    assert!(!ended_already(&first) && bench.queue.stats().running == 2);
+    bench.inside.pictures.open();
+    for job in [first, second] {
+        assert_eq!(ended(job).await.unwrap().images.len(), 1);
+    }
+    assert!(bench.queue.is_blank());
+}
+
+#[tokio::test]
+async fn while_a_prompt_is_encoded_others_step_on() {
+    let bench = Bench::overlapping(small());
+    let first = bench.submit("first", "a", 5);
+    assert_eq!(bench.call(), [("first".to_owned(), 0)]);
+    let slow = bench.submit("slow text", "b", 2);
+    // The call that stands there may have been filled before.
+    assert_eq!(bench.call(), [("first".to_owned(), 1)]);
+    bench.inside.texts.reached_by(1);
+    for step in 2..5 {
+        assert_eq!(bench.call(), [("first".to_owned(), step)]);
+    }
+    assert!(ended(first).await.is_ok());
+    bench.inside.texts.open();
+    for step in 0..2 {
+        assert_eq!(bench.call(), [("slow text".to_owned(), step)]);
+    }
+    assert!(ended(slow).await.is_ok());
+}
+
+#[tokio::test]
+async fn pictures_of_one_job_are_decoded_while_its_others_step() {
+    let bench = Bench::overlapping(one());
+    let mut image = spec("slow picture", 1);
+    image.n = 3;
+    let deadline = None;
+    let job = bench.queue.submit(JobSpec { image, deadline }, "a", 1);
+    for _ in 0..3 {
+        bench.call();
+    }
+    bench.inside.pictures.open();
+    let seeds = ended(job.unwrap()).await.unwrap().images;
+    assert_eq!(seeds.iter().map(|i| i.seed).collect::<Vec<_>>(), [1, 2, 3]);
+}
+
+#[tokio::test]
+async fn a_job_cancelled_or_late_while_it_is_away_ends_at_once_and_frees_its_place() {
+    for prompt in ["slow text", "slow picture"] {
+        for late in [false, true] {
+            let bench = Bench::overlapping(one());
+            let latch = match prompt {
+                "slow text" => &bench.inside.texts,
+                _ => &bench.inside.pictures,
+            };
+            (0..9).for_each(|_| bench.open.send(()).unwrap());
+            let job = JobSpec {
+                image: spec(prompt, 2),
+                deadline: None,
+            };
+            let job = bench.queue.submit(job, "a", 1).unwrap();
+            latch.reached_by(1);
+            // Another waits behind it in the same stage, and is late by the machine's own clock.
+            let deadline = late.then(|| std::time::Instant::now() + Duration::from_millis(20));
+            let image = spec(prompt, 2);
+            let behind = bench.queue.submit(JobSpec { image, deadline }, "b", 1);
+            let behind = behind.unwrap();
+            if !late {
+                behind.canceller().cancel();
+            }
+            job.canceller().cancel();
+            // The latch is still closed.
+            assert_eq!(ended(job).await.unwrap_err().code(), "cancelled");
+            let code = if late { "deadline" } else { "cancelled" };
+            assert_eq!(ended(behind).await.unwrap_err().code(), code);
+            assert_eq!(bench.queue.stats().running, 0);
+            assert!(bench.queue.is_blank());
+            latch.open();
+            assert!(ended(bench.submit("after", "c", 2)).await.is_ok());
+            assert_eq!(bench.inside.live(), 0);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_defect_in_a_stage_is_one_jobs_error_whether_stages_overlap_or_not() {
+    for overlaps in [false, true] {
+        for prompt in ["bad text", "bad picture", "panic", "nan"] {
+            let bench = Bench::free(small(), overlaps);
+            let bad = bench.submit(prompt, "a", 4);
+            let good = bench.submit("good", "b", 4);
+            let code = if prompt == "nan" {
+                "not_finite"
+            } else {
+                "engine_failed"
+            };
+            assert_eq!(ended(bad).await.unwrap_err().code(), code, "{prompt}");
+            assert!(ended(good).await.is_ok());
+            assert!(ended(bench.submit("after", "a", 2)).await.is_ok());
+            assert!(bench.queue.is_blank());
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_stop_waits_for_what_is_away_and_hands_back_what_is_queued() {
+    let bench = Bench::overlapping(one());
+    bench.open.send(()).unwrap();
+    let away = bench.submit("slow picture", "a", 1);
+    bench.inside.pictures.reached_by(1);
+    let text = bench.submit("slow text", "a", 1);
+    bench.inside.texts.reached_by(1);
+    let queued = bench.submit("queued", "a", 1);
+    let stopping = bench.queue.clone();
+    let stop = tokio::spawn(async move { stopping.stop(Duration::from_secs(600)).await });
+    assert_eq!(ended(queued).await.unwrap_err().code(), "stopped");
+    assert!(!ended_already(&away) && !ended_already(&text) && !stop.is_finished());
+    bench.inside.pictures.open();
+    assert!(ended(away).await.is_ok());
+    bench.inside.texts.open();
+    bench.open.send(()).unwrap();
+    assert!(ended(text).await.is_ok());
+    timeout(SURELY, stop)
+        .await
+        .expect("it never stops")
+        .unwrap();
+    assert_eq!(bench.inside.live(), 0);
+}
+
+#[tokio::test]
+async fn a_stop_gives_up_what_is_away_when_its_grace_is_over() {
+    for prompt in ["slow text", "slow picture"] {
+        let bench = Bench::overlapping(one());
+        bench.open.send(()).unwrap();
+        let away = bench.submit(prompt, "a", 1);
+        match prompt {
+            "slow text" => bench.inside.texts.reached_by(1),
+            _ => bench.inside.pictures.reached_by(1),
+        }
+        let stopping = bench.queue.clone();
+        let stop = tokio::spawn(async move { stopping.stop(Duration::from_millis(20)).await });
+        // Told at once; the thread itself ends with the call it is in.
+        assert_eq!(ended(away).await.unwrap_err().code(), "stopped");
+        bench.inside.texts.open();
+        bench.inside.pictures.open();
+        timeout(SURELY, stop)
+            .await
+            .expect("it never stops")
+            .unwrap();
+        assert_eq!(bench.inside.live(), 0);
+    }
+}
+
+#[tokio::test]
+async fn a_slow_decoder_holds_new_jobs_back_before_rows_pile_up() {
+    let bench = Bench::free(small(), true);
+    let jobs: Vec<_> = (0..40)
+        .map(|_| bench.submit("slow picture", "a", 2))
+        .collect();
+    // Two rows fill a call: as many again wait for the decoder at most, with one being decoded.
+    while bench.inside.live() < 4 {
+        tokio::task::yield_now().await;
+    }
+    bench.inside.pictures.open();
+    for job in jobs {
+        assert!(ended(job).await.is_ok());
+    }
+    assert!(bench.inside.most() <= 4, "{} rows", bench.inside.most());
+}
+
+#[tokio::test]
+async fn one_preview_of_a_job_waits_at_most_and_none_before_a_picture() {
+    let bench = Bench::overlapping(small());
+    let slow = bench.submit("slow picture", "a", 1);
+    bench.call();
+    bench.inside.pictures.reached_by(1);
+    let job = bench.submit("watched", "b", 100);
+    let mut previews = job.previews();
+    // Previews are due at steps 20 and 40; the first waits, so nobody asks for the second.
+    (0..45).for_each(|_| drop(bench.call()));
+    bench.arrive();
+    assert_eq!(bench.inside.drawn.load(Ordering::SeqCst), 0);
+    bench.inside.pictures.open();
+    let mut next = async || {
+        while !previews.has_changed().unwrap() {
+            bench.call();
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        previews
+            .borrow_and_update()
+            .as_ref()
+            .map(|shown| shown.seed)
+    };
+    assert_eq!(next().await, Some(19));
+    let second = next().await.unwrap();
+    assert!(second == 59 || second == 79, "{second}");
+    assert!(ended(slow).await.is_ok());
+}
