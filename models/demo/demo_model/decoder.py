@@ -47,7 +47,7 @@ def _train(rank: int, minutes: float) -> None:
         optimizer.load_state_dict(state["optimizer"])
         ema.values, ema.steps, step, budget.spent = state["ema"], state["step"], state["step"], state["spent"]
     torch.manual_seed(1000 + rank + 10 * step)
-    clock, mean = parallel.Clock(), 0.0
+    clock, mean = parallel.Clock(), parallel.Mean(0.01)
     while (progress := budget.progress()) < 1:
         for _ in range(AVERAGE_EVERY):
             for group in optimizer.param_groups:
@@ -63,11 +63,11 @@ def _train(rank: int, minutes: float) -> None:
             torch.nn.utils.clip_grad_norm_(weights, 1.0)
             optimizer.step()
             step += 1
-            mean += max(0.01, 1 / step) * (psnr - mean)
+            mean.add(psnr)
         parallel.average(weights)
         ema.update(model)
         if rank == 0 and step % 40 == 0:
-            print(f"decoder step {step} {budget.spent:.0f}s psnr {mean:.2f} dB", flush=True)
+            parallel.tell("decoder", step, budget, "PSNR, dB", mean.value)
         if rank == 0 and clock.due():
             _save(model, ema, optimizer, step, budget)
     if rank == 0:

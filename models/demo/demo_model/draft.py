@@ -75,7 +75,7 @@ def _train(rank: int, minutes: float) -> None:
         ema.values, ema.steps, step, budget.spent = state["ema"], state["step"], state["step"], state["spent"]
     seed = 1000 + rank + 10 * step
     draw = unet.Draw(unet.STAGES[-1], seed, BATCH, NO_CAPTION)
-    clock, mean = parallel.Clock(), 1.0
+    clock, mean = parallel.Clock(), parallel.Mean(0.02)
     while (progress := budget.progress()) < 1:
         for _ in range(AVERAGE_EVERY):
             for group in optimizer.param_groups:
@@ -90,11 +90,11 @@ def _train(rank: int, minutes: float) -> None:
             torch.nn.utils.clip_grad_norm_(weights, 1.0)
             optimizer.step()
             step += 1
-            mean += max(0.02, 1 / step) * (loss.item() - mean)
+            mean.add(loss.item())
         parallel.average(weights)
         ema.update(model)
         if rank == 0 and step % 40 == 0:
-            print(f"draft step {step} {budget.spent:.0f}s loss {mean:.4f}", flush=True)
+            parallel.tell("draft", step, budget, "loss", mean.value)
         if rank == 0 and clock.due():
             _save(model, ema, optimizer, step, budget)
     if rank == 0:

@@ -2,9 +2,9 @@
 
 import argparse
 
-PHASES = ("data", "vae", "latents", "unet", "draft", "drafted", "decoder", "export", "goldens")
+PHASES = ("data", "vae", "latents", "unet", "draft", "drafted", "decoder", "export", "curves", "goldens")
 # Of a worker's CPU time.
-MINUTES = {"vae": 12, "broad": 33, "everyday": 15, "icons": 7, "draft": 5, "drafted": 40, "decoder": 20}
+MINUTES = {"vae": 12, "broad": 33, "everyday": 15, "icons": 7, "draft": 5, "drafted": 26, "decoder": 10}
 
 
 def main() -> None:
@@ -55,6 +55,10 @@ def run(phase: str, options: argparse.Namespace) -> None:
         from . import export
 
         export.export()
+    elif phase == "curves":
+        from . import curves
+
+        curves.draw()
     else:
         from . import goldens
 

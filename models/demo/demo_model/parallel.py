@@ -11,6 +11,8 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
+from .paths import work_folder
+
 WORKERS = 2
 
 
@@ -53,6 +55,13 @@ def average(parameters) -> None:
             parameter.copy_(part.view_as(parameter))
 
 
+def tell(phase: str, step: int, budget: "Budget", what: str, value: float) -> None:
+    """Prints a point of a phase's curve, and keeps it for `curves`."""
+    print(f"{phase} step {step} {budget.spent:.0f}s {what} {value:.4f}", flush=True)
+    with (work_folder() / "curves.tsv").open("a") as file:
+        file.write(f"{phase}\t{budget.spent:.1f}\t{what}\t{value:.4f}\n")
+
+
 class Budget:
     """Training by CPU time, which other work on the machine does not use up: how much of a worker's budget is spent,
     over all resumed runs; the same in every worker."""
@@ -85,6 +94,16 @@ class Ema:
                 self.values[name].lerp_(value.detach(), 1 - decay)
             else:
                 self.values[name].copy_(value)
+
+
+class Mean:
+    """A moving mean that starts at the first value, after a stop too."""
+
+    def __init__(self, rate: float):
+        self.rate, self.value = rate, None
+
+    def add(self, value: float) -> None:
+        self.value = value if self.value is None else self.value + self.rate * (value - self.value)
 
 
 class Clock:

@@ -25,7 +25,7 @@ DRAFT_LOSS = 0.2
 DRAFT_ERROR = 0.01  # variance; less than measured, for noise left in shows as speckle
 # The draft's share of the prediction rises from nothing to all between these deviations of the noise. Where it is
 # all, the U-Net has no say and is not trained.
-DRAFT_FROM, DRAFT_WHOLE = 0.85, 0.96
+DRAFT_FROM, DRAFT_WHOLE = 0.9, 0.99
 NO_CAPTION = 0.1  # share of empty captions, for guidance
 AVERAGE_EVERY = 8  # steps each worker takes alone between two averages of the weights
 
@@ -172,7 +172,7 @@ def _train(rank: int, stage: Stage, minutes: float) -> None:
     if step:
         ema.values, ema.steps = state["ema"], step
     draw, alphas = Draw(stage, 1000 + rank + 10 * step), scheduler().alphas_cumprod
-    clock, mean = parallel.Clock(), 1.0
+    clock, mean = parallel.Clock(), parallel.Mean(0.02)
     while (progress := budget.progress()) < 1:
         for _ in range(AVERAGE_EVERY):
             for group in optimizer.param_groups:
@@ -184,11 +184,11 @@ def _train(rank: int, stage: Stage, minutes: float) -> None:
             torch.nn.utils.clip_grad_norm_(weights, 1.0)
             optimizer.step()
             step += 1
-            mean += max(0.02, 1 / step) * (loss.item() - mean)
+            mean.add(loss.item())
         parallel.average(weights)
         ema.update(model)
         if rank == 0:
-            print(f"{stage.name} step {step} {budget.spent:.0f}s loss {mean:.4f}", flush=True)
+            parallel.tell(stage.name, step, budget, "loss", mean.value)
             if clock.due():
                 _save(stage, model, ema, optimizer, step, budget)
     if rank == 0:

@@ -65,7 +65,7 @@ def _train(rank: int, minutes: float) -> None:
         ema.update(model)
         step += 1
         if rank == 0 and step % 50 == 0:
-            print(f"vae step {step} {budget.spent:.0f}s psnr {-10 * math.log10(mse / 4):.2f} dB", flush=True)
+            parallel.tell("vae", step, budget, "PSNR, dB", -10 * math.log10(mse / 4))
         if rank == 0 and budget.spent - saved > 60:
             saved = budget.spent
             _save(model, ema, optimizer, step, budget)
