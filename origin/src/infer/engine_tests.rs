@@ -141,12 +141,15 @@ fn check(folder: &Path, least: usize, model_of_case: impl Fn(&Value) -> PathBuf)
             "{name}"
         );
         while !row.is_finished() {
+            // Euler's first latents are as large as its sigma, thousands: one rounding of theirs is more than 1e-3.
+            let largest = row.latents().iter().fold(0f32, |most, x| most.max(x.abs()));
+            let allowed = 1e-3 + f32::EPSILON * largest;
             engine.step(&mut [&mut row], 8).pop().unwrap().unwrap();
             let theirs = latents.next().unwrap();
             let differences = row.latents().iter().zip(theirs).map(|(a, b)| (a - b).abs());
             let worst = differences.fold(0.0, f32::max);
             assert!(
-                worst <= 1e-3,
+                worst <= allowed,
                 "{model:?} {name}: step {}: off by {worst}",
                 row.done()
             );
