@@ -55,6 +55,8 @@ pub struct Inside {
     pub pictures: Latch,
     /// Previews drawn.
     pub drawn: AtomicUsize,
+    /// What the stage after the steps made, in order: prompts of pictures, and previews.
+    pub made: Mutex<Vec<String>>,
     /// Rows that exist, and the most that ever did.
     live: AtomicUsize,
     most: AtomicUsize,
@@ -107,6 +109,15 @@ fn dot(seed: u64) -> Pixels {
     }
 }
 
+impl Clockwork {
+    /// Takes a moment where no gate does, so that what others do meets work of every kind.
+    fn dawdle(&self) {
+        if self.gate.is_none() {
+            std::thread::sleep(Duration::from_micros(100));
+        }
+    }
+}
+
 impl Work for Clockwork {
     type Row = Tick;
     type Key = usize;
@@ -125,6 +136,7 @@ impl Work for Clockwork {
         if spec.prompt.contains("slow text") {
             self.inside.texts.pass();
         }
+        self.dawdle();
         let row = |i| {
             let live = self.inside.live.fetch_add(1, Ordering::SeqCst) + 1;
             self.inside.most.fetch_max(live, Ordering::SeqCst);
@@ -144,6 +156,7 @@ impl Work for Clockwork {
 
     fn step(&self, rows: &mut [&mut Tick], _: usize) -> Vec<Result<(), InferError>> {
         let _ = locked(&self.arrived).send(());
+        self.dawdle();
         if let Some(gate) = &self.gate {
             locked(gate).recv().unwrap();
         }
@@ -165,6 +178,8 @@ impl Work for Clockwork {
         if row.prompt.contains("slow picture") {
             self.inside.pictures.pass();
         }
+        self.dawdle();
+        locked(&self.inside.made).push(row.prompt.clone());
         match row.prompt.as_str() {
             "bad picture" => panic!("a defect in the decoder"),
             _ => Ok(dot(row.seed)),
@@ -181,6 +196,7 @@ impl Work for Clockwork {
 
     fn draw(&self, step: &u64) -> Option<Pixels> {
         self.inside.drawn.fetch_add(1, Ordering::SeqCst);
+        locked(&self.inside.made).push(format!("preview {step}"));
         Some(dot(*step))
     }
 

@@ -212,6 +212,8 @@ async fn one_preview_of_a_job_waits_at_most_and_none_before_a_picture() {
     let mut previews = job.previews();
     // Previews are due at steps 20 and 40; the first waits, so nobody asks for the second.
     (0..45).for_each(|_| drop(bench.call()));
+    let late = bench.submit("late", "c", 1);
+    while bench.call().len() < 2 {}
     bench.arrive();
     assert_eq!(bench.inside.drawn.load(Ordering::SeqCst), 0);
     bench.inside.pictures.open();
@@ -226,7 +228,9 @@ async fn one_preview_of_a_job_waits_at_most_and_none_before_a_picture() {
             .map(|shown| shown.seed)
     };
     assert_eq!(next().await, Some(19));
+    let made = bench.inside.made.lock().unwrap().clone();
+    assert_eq!(made, ["slow picture", "late", "preview 19"]);
     let second = next().await.unwrap();
     assert!(second == 59 || second == 79, "{second}");
-    assert!(ended(slow).await.is_ok());
+    assert!(ended(slow).await.is_ok() && ended(late).await.is_ok());
 }

@@ -71,6 +71,10 @@ async fn all_end(tries: Vec<Try>, overlaps: bool, stop: bool) {
             !due
         });
     }
+    for (_, canceller) in cancels {
+        std::thread::sleep(Duration::from_micros(300));
+        canceller.cancel();
+    }
     if stop {
         bench.queue.stop(Duration::from_secs(600)).await;
     }
