@@ -213,14 +213,25 @@ async fn one_preview_of_a_job_waits_at_most_and_none_before_a_picture() {
     // Previews are due at steps 20 and 40; the first waits, so nobody asks for the second.
     (0..45).for_each(|_| drop(bench.call()));
     let late = bench.submit("late", "c", 1);
-    while bench.call().len() < 2 {}
+    let mut rows = bench.call().len();
+    let pause = || tokio::time::sleep(Duration::from_millis(5));
+    while !bench.begun().contains(&"late".to_owned()) {
+        pause().await;
+    }
+    while rows < 2 {
+        rows = bench.call().len();
+        pause().await;
+    }
     bench.arrive();
     assert_eq!(bench.inside.drawn.load(Ordering::SeqCst), 0);
     bench.inside.pictures.open();
+    while bench.inside.drawn.load(Ordering::SeqCst) == 0 {
+        pause().await;
+    }
     let mut next = async || {
         while !previews.has_changed().unwrap() {
             bench.call();
-            tokio::time::sleep(Duration::from_millis(1)).await;
+            pause().await;
         }
         previews
             .borrow_and_update()
