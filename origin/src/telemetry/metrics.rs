@@ -72,6 +72,23 @@ const POLICIES: [&str; 13] = [
     "token-endpoint-client",
 ];
 
+/// Routes that a limit refuses, as templates. A series that is born with its first refusals hides them from `rate`.
+const LIMITED_ROUTES: [&str; 13] = [
+    "/api/generate",
+    "/api/upload",
+    "/api/usage",
+    "/api/images",
+    "/api/images/{id}",
+    "/api/images/{id}/link",
+    "/api/images/{id}/keep",
+    "/api/jobs/{id}",
+    "/api/jobs/{id}/events",
+    "/oauth/token",
+    "/oauth/revoke",
+    "/oauth/introspect",
+    "other",
+];
+
 impl Metrics {
     /// # Errors
     /// Only a defect: two metrics of one name.
@@ -189,13 +206,19 @@ impl Metrics {
         for verdict in ["accepted", "refused"].iter().chain(&UploadError::CODES) {
             self.uploads.with_label_values(&[verdict]);
         }
-        self.requests.with_label_values(&["/api/generate", "200"]);
+        for route in LIMITED_ROUTES {
+            for status in ["200", "429"] {
+                self.requests.with_label_values(&[route, status]);
+            }
+        }
     }
 
     /// Makes each key of the link ring visible before its first link, and the last one's end after it.
     pub fn know_link_keys<'a>(&self, kids: impl Iterator<Item = &'a str>) {
         for kid in kids {
-            self.links.with_label_values(&["ok", kid]);
+            for verdict in VERDICTS {
+                self.links.with_label_values(&[verdict, kid]);
+            }
         }
     }
 
@@ -248,6 +271,19 @@ mod tests {
             "signet_certificate_reload_failures_total",
         ] {
             assert!(text.contains(&format!("# TYPE {name} ")), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_first_burst_of_refusals_is_a_rise_and_no_birth() {
+        let metrics = Metrics::new().unwrap();
+        metrics.know_link_keys(["k1"].into_iter());
+        let text = metrics.render();
+        for series in [
+            r#"signet_http_requests_total{route="/api/generate",status="429"} 0"#,
+            r#"signet_links_total{kid="k1",verdict="link_expired"} 0"#,
+        ] {
+            assert!(text.contains(series), "{series}");
         }
     }
 }
