@@ -162,6 +162,7 @@ test("a_foreign_page_is_refused_but_a_followed_link_is_not", async () => {
   assert.equal((await from({ referer: "https://images.example.com.evil.test/" })).status, 403);
   assert.equal((await from({ referer: "https://evil.test/?https://app.example.com/" })).status, 403);
   assert.equal((await from({ referer: "https://app.example.com/gallery" })).status, 200);
+  assert.equal((await from({ referer: "https://api.example.com/" })).status, 200, "the studio shows no pictures");
   assert.equal((await from({ referer: "https://blog.test/", "sec-fetch-mode": "navigate", "sec-fetch-dest": "document" })).status, 200);
 });
 
