@@ -82,7 +82,7 @@ enum Command {
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     if let Command::Config(configuration::ConfigCommand::Default) = cli.command {
-        print!("{}", configuration::default_file());
+        print!("{}", config::default_file());
         return ExitCode::SUCCESS;
     }
     if let Command::Config(configuration::ConfigCommand::Page) = cli.command {

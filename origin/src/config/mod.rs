@@ -1,12 +1,14 @@
 //! `signet.toml`: one section a module, each beside the module it configures. Every value can be overridden by
 //! `SIGNET_SECTION__KEY`; secrets come from the environment or a file named in it, never from the file itself.
 
+mod described;
 mod keys;
 mod load;
 mod server;
 
 use serde::{Deserialize, Serialize};
 
+pub use described::default_file;
 pub(crate) use keys::{key_file_time, keyring};
 pub use load::{ConfigError, load, names_any};
 pub use server::{ImagesSettings, ServerSettings};
@@ -27,15 +29,16 @@ pub struct Settings {
     pub server: ServerSettings,
     /// The images host and its links.
     pub images: ImagesSettings,
-    /// Whether an edge stands in front.
+    /// The edge or the proxy in front.
     pub edge: EdgeSettings,
     /// Tokens and sessions.
     pub auth: AuthSettings,
-    /// Rates and quotas.
+    /// Rates and quotas. A rate lets `burst` + 1 pass at once from idle, then `per_minute` a minute.
     pub limits: LimitSettings,
-    /// What plans change of the limits, by the plan's name.
+    /// What plans change of the limits, by the plan's name; what a plan leaves out stays. `default` is the plan of users
+    /// without one.
     pub plans: crate::quota::Plans,
-    /// Where pictures lie.
+    /// Where pictures lie: a folder, R2 or any other S3 server.
     pub storage: StorageSettings,
     /// What must survive a restart.
     pub state: StateSettings,
@@ -51,7 +54,7 @@ pub struct Settings {
     pub provenance: crate::provenance::ProvenanceSettings,
     /// Removing what has expired.
     pub sweep: crate::sweep::SweepSettings,
-    /// Logs.
+    /// Log, metrics and traces.
     pub telemetry: TelemetrySettings,
 }
 

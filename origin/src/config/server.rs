@@ -16,7 +16,7 @@ use crate::tls::TlsSettings;
 pub struct ServerSettings {
     /// The public listener. Port 0 takes a free one.
     pub bind: SocketAddr,
-    /// The operator listener: metrics and health.
+    /// The operator listener: metrics, health, the operator's page. On loopback or a private network.
     pub operator_bind: SocketAddr,
     /// The API's public address, as clients write it. Empty: `http://` and `bind`.
     pub url: String,
