@@ -9,13 +9,20 @@ function failed(error, url) {
   console.error("edge: internal error:", error);
   if (error instanceof WebAssembly.RuntimeError) start();
   const [code, title] = ["internal", "Something went wrong here."];
-  const openai = new URL(url).pathname.startsWith("/v1/");
+  const { pathname } = new URL(url);
+  const [openai, oauth] = [pathname.startsWith("/v1/"), pathname.startsWith("/oauth/")];
   const body = openai
     ? { error: { message: title, type: "server_error", param: null, code } }
-    : { type: "about:blank", title, status: 500, code };
+    : oauth
+      ? { error: "server_error", error_description: title, code }
+      : { type: "about:blank", title, status: 500, code };
   return new Response(JSON.stringify(body), {
     status: 500,
-    headers: { "content-type": openai ? "application/json" : "application/problem+json", "cache-control": "no-store" },
+    headers: {
+      "content-type": openai || oauth ? "application/json" : "application/problem+json",
+      "cache-control": "no-store",
+      "x-request-id": crypto.randomUUID().replaceAll("-", ""),
+    },
   });
 }
 

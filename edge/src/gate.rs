@@ -88,13 +88,12 @@ pub async fn pass(call: &Call<'_>, env: &Env, config: &Config) -> Response {
     match walk(call, env, config, &request_id).await {
         Ok(answer) => answer,
         Err(Refusal { problem, limit }) => {
-            let allow =
-                (problem == problem::METHOD_NOT_ALLOWED).then(|| routes::METHODS.join(", "));
+            let allow = (problem == problem::METHOD_NOT_ALLOWED).then_some(routes::ALLOW);
             let context = Context {
                 head: call.method == "HEAD",
                 request_id: Some(&request_id),
                 detail: None,
-                allow: allow.as_deref(),
+                allow,
                 limit,
                 shape: Shape::at(call.target),
             };

@@ -16,7 +16,7 @@ use worker::ResponseBody;
 use crate::bucket::{Asked, Object};
 use crate::config::Config;
 use crate::js::{self, Lines, Template};
-use crate::limits::Refusal;
+use crate::limits::{Refusal, hex};
 
 /// The answer that opens what was asked of a picture: 200, 206, 304 or 416. `now` in Unix seconds.
 pub fn picture(object: Object, head: bool, config: &Config, now: u64) -> Response {
@@ -24,11 +24,13 @@ pub fn picture(object: Object, head: bool, config: &Config, now: u64) -> Respons
     if asked.bytes == Bytes::Unsatisfiable {
         let mut headers = Lines::default();
         headers.push("content-range", &format!("bytes */{}", asked.size));
+        let request_id = hex(&js::random::<16>());
         return problem_with(
             problem::RANGE_NOT_SATISFIABLE,
             headers,
             &Context {
                 head,
+                request_id: Some(&request_id),
                 ..Context::default()
             },
         );
@@ -130,7 +132,7 @@ pub fn empty(request_id: &str) -> Response {
 pub struct Context<'a> {
     /// The answer to HEAD has no body.
     pub head: bool,
-    /// `x-request-id`, on the API.
+    /// `x-request-id`.
     pub request_id: Option<&'a str>,
     /// More for people than the title says.
     pub detail: Option<&'a str>,

@@ -1,6 +1,7 @@
 //! Which paths pass the gate, and how much of a body each may have. All routes on one page.
 
 use shared::problem::{self, Problem};
+use shared::secret_in_query;
 
 /// Longest body of an upload: 10 MiB of file and 64 KiB of form around it.
 pub const UPLOAD: u64 = 10 * 1024 * 1024 + 64 * 1024;
@@ -9,8 +10,10 @@ pub const JSON: u64 = 256 * 1024;
 /// Longest form body.
 pub const FORM: u64 = 64 * 1024;
 
-/// Methods that pass; the origin knows which one fits which route.
-pub const METHODS: [&str; 5] = ["GET", "HEAD", "POST", "DELETE", "OPTIONS"];
+/// Methods that pass, the last two without their body: no route has them, but the origin knows which one does fit.
+pub const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "DELETE", "OPTIONS", "PUT", "PATCH"];
+/// What is answered in `Allow` to other methods.
+pub const ALLOW: &str = "GET, HEAD, POST, DELETE, OPTIONS";
 
 /// Single paths that pass.
 const PATHS: [&str; 4] = ["/", "/openapi.json", "/docs", "/favicon.ico"];
@@ -33,18 +36,6 @@ const GENERATION: [&str; 4] = [
 ];
 /// Routes that take files.
 const UPLOADS: [&str; 3] = ["/api/upload", "/v1/images/edits", "/v1/images/variations"];
-
-/// Query parameters that would put a secret into logs and histories.
-const SECRETS: [&str; 8] = [
-    "access_token",
-    "token",
-    "id_token",
-    "refresh_token",
-    "client_secret",
-    "authorization",
-    "api_key",
-    "bearer",
-];
 
 /// A call that may go on to the origin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,7 +67,7 @@ pub fn find(target: &str) -> Result<Route<'_>, Problem> {
     if !plain || dots || path.contains("//") || query.is_some_and(|query| !is_plain_query(query)) {
         return Err(problem::NOT_FOUND);
     }
-    if query.is_some_and(has_secret) {
+    if query.is_some_and(secret_in_query::is_in) {
         return Err(problem::TOKEN_IN_QUERY);
     }
     let body_limit = if UPLOADS.contains(&path) {
@@ -111,40 +102,6 @@ fn is_plain_query(query: &str) -> bool {
     query
         .bytes()
         .all(|c| (0x21..0x7f).contains(&c) && c != b'#')
-}
-
-fn has_secret(query: &str) -> bool {
-    query.split(['&', ';']).any(|pair| {
-        let name = decoded(pair.split('=').next().unwrap_or(pair));
-        SECRETS
-            .iter()
-            .any(|secret| name.eq_ignore_ascii_case(secret))
-    })
-}
-
-/// A name with its percent-encoding undone, so that `access%5Ftoken` is no way around.
-fn decoded(name: &str) -> String {
-    let mut bytes = Vec::with_capacity(name.len());
-    let mut rest = name.as_bytes();
-    while let [first, tail @ ..] = rest {
-        rest = tail;
-        let escaped = match (first, tail) {
-            (b'%', [high, low, after @ ..]) => char::from(*high)
-                .to_digit(16)
-                .zip(char::from(*low).to_digit(16))
-                .and_then(|(high, low)| u8::try_from(high << 4 | low).ok())
-                .map(|byte| (byte, after)),
-            _ => None,
-        };
-        match escaped {
-            Some((byte, after)) => {
-                bytes.push(byte);
-                rest = after;
-            }
-            None => bytes.push(*first),
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 #[cfg(test)]

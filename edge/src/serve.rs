@@ -166,5 +166,7 @@ pub fn refuse(error: &ServeError, head: bool) -> Response {
     if context.allow.is_none() && context.limit.is_none() {
         return respond::refusal(problem, head);
     }
+    let request_id = limits::hex(&js::random::<16>());
+    context.request_id = Some(&request_id);
     respond::problem(problem, &context)
 }

@@ -8,7 +8,7 @@ use shared::problem::{self, Problem};
 
 use crate::infer::InferError;
 use crate::provider::ProviderError;
-use crate::quota::{QuotaError, Refusal};
+use crate::quota::{QuotaError, Refusal, storage_headers, streams_headers};
 use crate::schedule::JobError;
 use crate::state::StateError;
 use crate::storage::StoreError;
@@ -21,7 +21,9 @@ pub enum ApiError {
     Problem(Problem),
     /// A field of the request is wrong: what about it, without its value.
     Invalid(String),
-    /// No token, or one that does not count.
+    /// No token and no session.
+    Anonymous,
+    /// A token that does not count.
     Unauthorized,
     /// A token without the scope that the route demands.
     Scope(&'static str),
@@ -80,7 +82,7 @@ impl ApiError {
         match self {
             Self::Problem(problem) => *problem,
             Self::Invalid(_) => own(400, "invalid_request", "The request is not valid."),
-            Self::Unauthorized => problem::UNAUTHORIZED,
+            Self::Anonymous | Self::Unauthorized => problem::UNAUTHORIZED,
             Self::Scope(_) => own(
                 403,
                 "insufficient_scope",
@@ -206,6 +208,7 @@ impl ApiError {
         match self {
             Self::Limited(refusal) => Some(refusal.policy),
             Self::StorageQuota { .. } => Some("storage"),
+            Self::TooManyStreams => Some("streams"),
             _ => None,
         }
     }
@@ -213,6 +216,9 @@ impl ApiError {
     fn add_headers(&self, answer: &mut HttpResponseBuilder) {
         answer.insert_header((header::CACHE_CONTROL, "no-store"));
         match self {
+            Self::Anonymous => {
+                answer.insert_header((header::WWW_AUTHENTICATE, access_token::FIRST_CHALLENGE));
+            }
             Self::Unauthorized => {
                 answer.insert_header((header::WWW_AUTHENTICATE, access_token::CHALLENGE));
             }
@@ -226,6 +232,16 @@ impl ApiError {
             }
             Self::Limited(refusal) => {
                 for (name, value) in refusal.headers() {
+                    answer.insert_header((name, value));
+                }
+            }
+            Self::StorageQuota { limit, used } => {
+                for (name, value) in storage_headers(*limit, *used) {
+                    answer.insert_header((name, value));
+                }
+            }
+            Self::TooManyStreams => {
+                for (name, value) in streams_headers() {
                     answer.insert_header((name, value));
                 }
             }

@@ -36,5 +36,6 @@ pub mod studio;
 pub mod sweep;
 pub mod telemetry;
 pub mod tls;
+mod unread;
 pub mod upload;
 pub mod watch;

@@ -7,7 +7,8 @@
 //! | 3 | no token in the query | it would stand in logs and referers |
 //! | 4 | edge | who the client is; nobody around the edge |
 //! | 5 | penalty box | arrivals at generation routes, refused ones included |
-//! | 6 | counting | answers by route template and status |
+//! | 6 | what is left of a body | a client who is refused while it sends must hear the answer |
+//! | 7 | counting | answers by route template and status |
 
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -25,7 +26,7 @@ use futures_util::FutureExt;
 use prometheus::IntCounter;
 use shared::decided::Pair;
 use shared::error_shape::Shape;
-use shared::problem;
+use shared::{problem, secret_in_query};
 
 use crate::auth::Recognised;
 use crate::edge_trust::{self, ClientAddress, DecidedAtEdge};
@@ -33,6 +34,7 @@ use crate::error::{ApiError, Told};
 use crate::startup::App;
 use crate::telemetry::trace::Begun;
 use crate::telemetry::{Metrics, RequestId};
+use crate::unread::Unread;
 use crate::watch::Refused;
 
 /// Routes whose arrivals the penalty box counts.
@@ -99,7 +101,7 @@ pub async fn operator(
 }
 
 async fn run(
-    request: ServiceRequest,
+    mut request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
     check: impl Fn(&ServiceRequest, &App) -> Result<(), ApiError>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
@@ -116,6 +118,7 @@ async fn run(
         Ok(()) => arrive(&request, &app).await,
         refused => refused,
     };
+    let unread = Unread::of(&mut request);
     let mut response = match checked {
         Ok(()) => match AssertUnwindSafe(next.call(request)).catch_unwind().await {
             Ok(Ok(response)) => shaped(response.map_into_boxed_body()),
@@ -127,6 +130,10 @@ async fn run(
             request.into_response(answer)
         }
     };
+    // Who sends too slowly is not waited for once more.
+    if let Some(unread) = unread.filter(|_| response.status() != StatusCode::REQUEST_TIMEOUT) {
+        unread.drain().await;
+    }
     if app.settings.telemetry.collect {
         count(&app, &response, &id);
     }
@@ -330,13 +337,7 @@ fn known_host(request: &ServiceRequest, hosts: &[String]) -> Result<(), ApiError
 }
 
 fn no_token_in_query(request: &ServiceRequest) -> Result<(), ApiError> {
-    let named = |pair: &str| {
-        let name = pair.split('=').next().unwrap_or("");
-        ["access_token", "token", "id_token"]
-            .iter()
-            .any(|known| name.eq_ignore_ascii_case(known))
-    };
-    if request.query_string().split('&').any(named) {
+    if secret_in_query::is_in(request.query_string()) {
         Err(ApiError::Problem(problem::TOKEN_IN_QUERY))
     } else {
         Ok(())

@@ -72,9 +72,9 @@ pub fn images(config: &mut ServiceConfig) {
 /// The operator listener.
 pub fn operator(config: &mut ServiceConfig) {
     config
-        .route("/metrics", get().open(operator::metrics))
-        .route("/healthz", get().open(operator::healthz))
-        .route("/readyz", get().open(operator::readyz))
+        .service(at("/metrics", "GET").route(get().open(operator::metrics)))
+        .service(at("/healthz", "GET").route(get().open(operator::healthz)))
+        .service(at("/readyz", "GET").route(get().open(operator::readyz)))
         .service(at("/admin/models", "GET").route(get().guarded(catalogue::list)))
         .service(at("/admin/models/reload", "POST").route(post().guarded(catalogue::reload)))
         .service(at("/admin/models/{name}", "DELETE").route(delete().guarded(catalogue::unload)))
@@ -87,16 +87,19 @@ async fn nothing(request: HttpRequest) -> HttpResponse {
 }
 
 /// A resource that answers methods it does not have with 405 and the ones it has.
-fn at(path: &'static str, methods: &'static str) -> Resource {
-    let route = Route::new(path);
+pub(crate) fn at(path: &'static str, methods: &'static str) -> Resource {
     web::resource(path)
-        .app_data(route)
-        .default_service(web::route().open(move |request: HttpRequest| async move {
-            let mut refused =
-                ApiError::Problem(problem::METHOD_NOT_ALLOWED).answer_at(request.path());
-            refused
-                .headers_mut()
-                .insert(ALLOW, HeaderValue::from_static(methods));
-            refused
-        }))
+        .app_data(Route::new(path))
+        .default_service(other_methods(methods))
+}
+
+/// Answers 405 and these methods.
+pub(crate) fn other_methods(methods: &'static str) -> actix_web::Route {
+    web::route().open(move |request: HttpRequest| async move {
+        let mut refused = ApiError::Problem(problem::METHOD_NOT_ALLOWED).answer_at(request.path());
+        refused
+            .headers_mut()
+            .insert(ALLOW, HeaderValue::from_static(methods));
+        refused
+    })
 }

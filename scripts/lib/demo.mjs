@@ -14,9 +14,10 @@ const RUN = path.join(ROOT, ".run");
 const BIN = process.env.SIGNET_BIN ?? path.join(ROOT, "target/release/signet");
 const ALL_SCOPES = "images:generate images:read images:write uploads:write billing:read";
 const started = Date.now();
-const args = process.argv.slice(2);
-const once = args.includes("--once") ? args[args.indexOf("--once") + 1] : null;
-const limitsOff = args.includes("--limits");
+const options = new Map(); // each has a value
+for (let at = 2; at < process.argv.length; at += 2) options.set(process.argv[at], process.argv[at + 1]);
+const once = options.get("--once") ?? null;
+const limitsOff = options.has("--limits");
 const prompt = once ?? "a purple heart";
 
 const say = (text) => process.stderr.write(`==> ${text}\n`);
@@ -145,7 +146,18 @@ function addClient(env, name, scopes) {
   return JSON.parse(out);
 }
 
+/** Removes what a demo left that was killed: whoever waits for `.run/env` must not read of a service that is gone. */
+async function forgetTheDead() {
+  const text = fs.existsSync(envFile) ? fs.readFileSync(envFile, "utf8") : null;
+  if (text === null) return;
+  const url = /^OPERATOR_URL='(http:[^']+)'$/m.exec(text)?.[1];
+  if (url && (await request(`${url}/healthz`).catch(() => null))) return;
+  fs.rmSync(envFile, { force: true });
+  fs.rmSync(doctorFile, { force: true });
+}
+
 async function main() {
+  await forgetTheDead();
   const [edge, origin, operator] = [await reservePort(8787), await reservePort(8080), await reservePort(9090)];
   const edgeUrl = `http://127.0.0.1:${edge.port}`;
   const imagesUrl = `http://localhost:${edge.port}`;

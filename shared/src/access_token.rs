@@ -12,8 +12,10 @@ pub const SKEW: u64 = 30;
 /// Longest life in seconds.
 pub const MAX_LIFE: u64 = 3600;
 
-/// `WWW-Authenticate` of an answer to a token that is not valid, or to none (RFC 6750).
+/// `WWW-Authenticate` of an answer to a token that is not valid (RFC 6750 section 3.1).
 pub const CHALLENGE: &str = "Bearer realm=\"signet\", error=\"invalid_token\"";
+/// Of an answer to a request without any token, which is told no error (the same section).
+pub const FIRST_CHALLENGE: &str = "Bearer realm=\"signet\"";
 
 /// Why a token opens nothing. Clients are told only that it is invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -26,3 +26,4 @@ pub mod range;
 pub mod referer;
 pub mod report;
 pub mod revocation;
+pub mod secret_in_query;

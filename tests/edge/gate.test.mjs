@@ -136,12 +136,22 @@ test("only the service's own routes reach the origin", async () => {
     const { code, error } = answer.json();
     assert.equal(code ?? error.code, "token_in_query");
   }
-  for (const method of ["PUT", "PATCH", "PROPFIND"]) {
+  for (const method of ["PROPFIND", "REPORT"]) {
     const answer = await call("/api/images", { method });
     assert.equal(answer.status, 405, method);
     assert.equal(answer.headers.allow, "GET, HEAD, POST, DELETE, OPTIONS");
   }
   assert.equal(origin.requests.length, before);
+});
+
+test("methods that no route has are answered by the origin, which knows those it has; their bodies stay here", async () => {
+  for (const method of ["PUT", "PATCH"]) {
+    replyOnce((incoming, outgoing) => outgoing.writeHead(405, { allow: "POST" }).end());
+    const answer = await call("/api/generate", { method, body: "{}", headers: { "content-type": "application/json" } });
+    assert.deepEqual([answer.status, answer.headers.allow], [405, "POST"], method);
+    assert.deepEqual([origin.last().method, origin.last().body.length], [method, 0]);
+    verified();
+  }
 });
 
 test("bodies over the limit are refused by what they announce, before the origin hears of it", async () => {

@@ -165,6 +165,15 @@ test("refusals are problems that nothing may keep", async () => {
     assert.equal(answer.headers["x-content-type-options"], "nosniff");
     if (status === 405) assert.equal(answer.headers.allow, "GET, HEAD");
   }
+  // Every answer has an id of its own, a picture's and each refusal's.
+  const ids = new Set();
+  const asked = [...cases, [good, {}], [good, {}], [good, { method: "HEAD" }], [good, { headers: { range: "bytes=0-0" } }], [good, { headers: { range: "bytes=999999999-" } }]];
+  for (const [target, options] of asked) {
+    const id = (await request(edge, target, options)).headers["x-request-id"];
+    assert.match(id, /^[0-9a-f]{32}$/, `${target} ${JSON.stringify(options)}`);
+    ids.add(id);
+  }
+  assert.equal(ids.size, asked.length);
   const head = await request(edge, "/generated/u1/x.png", { method: "HEAD" });
   assert.equal(head.status, 403);
   assert.equal(head.body.length, 0);

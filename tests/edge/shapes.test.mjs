@@ -60,7 +60,7 @@ test("limits are 429, name their policy and say when there is room", async () =>
 test("what is wrong with the request is said in the same shape", async () => {
   const body = Buffer.alloc(300 * 1024);
   refused(await call("/v1/images/generations", { method: "POST", body }), 413, "invalid_request_error", "body_too_large");
-  const put = await call("/v1/models", { method: "PUT" });
+  const put = await call("/v1/models", { method: "PROPFIND" });
   refused(put, 405, "invalid_request_error", "method_not_allowed");
   assert.match(put.headers.allow, /POST/);
   refused(await call("/v1/models?access_token=x"), 400, "invalid_request_error", "token_in_query");

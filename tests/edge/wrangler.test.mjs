@@ -87,6 +87,15 @@ test("the committed configuration serves what the origin writes to the local buc
     assert.equal((await request(edge, sign(edge, "generated/u2/a.png"), { from: "198.51.100.78" })).json().code, "link_revoked");
     assert.equal((await request(edge, "/generated/u1/a.png")).status, 403);
     assert.equal((await request(edge, sign(edge, "generated/u1/b.png"))).status, 404);
+    // Who sends too much is not cut off in the middle of it: through the proxies of wrangler the answer would be lost.
+    for (let i = 0; i < 6; i += 1) {
+      const tooMuch = (outgoing) => {
+        for (let sent = 0; sent < 320; sent += 1) outgoing.write(picture.subarray(0, 65_536));
+        outgoing.end();
+      };
+      const refused = await request(edge, "/api/upload", { host: "api", method: "POST", body: tooMuch });
+      assert.equal(refused.json().code, "body_too_large");
+    }
     // Ten tries: one that falls on a turn of the minute starts the count anew only once.
     const answers = [];
     for (let i = 0; i < 10; i += 1) answers.push((await request(edge, sign(edge, "generated/u1/a.png"), { method: "HEAD", from: "198.51.100.77" })).status);

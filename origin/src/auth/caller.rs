@@ -55,12 +55,15 @@ impl Caller {
         let app = request
             .app_data::<web::Data<App>>()
             .ok_or_else(|| ApiError::Internal("no app data".into()))?;
-        match request.headers().get(header::AUTHORIZATION) {
-            Some(value) => {
+        let mut values = request.headers().get_all(header::AUTHORIZATION);
+        match (values.next(), values.next()) {
+            (Some(value), other) => {
                 let now = app.clock.seconds();
                 let claims = value
                     .to_str()
                     .ok()
+                    // Of two nobody knows which one others looked at.
+                    .filter(|_| other.is_none())
                     .and_then(access_token::bearer)
                     .and_then(|token| app.tokens.verify(token, now).ok())
                     .ok_or(ApiError::Unauthorized)?;
@@ -72,14 +75,14 @@ impl Caller {
                 })
             }
             // A cookie never counts beside `Authorization`, valid or not.
-            None => Self::of_session(request, app, &app.sessions),
+            (None, _) => Self::of_session(request, app, &app.sessions),
         }
     }
 
     fn of_session(request: &HttpRequest, app: &App, sessions: &Sessions) -> Result<Self, ApiError> {
         let secure = app.settings.server.is_https();
         let caller = session::read(request, sessions, secure, app.clock.seconds())
-            .ok_or(ApiError::Unauthorized)?;
+            .ok_or(ApiError::Anonymous)?;
         let safe = matches!(*request.method(), Method::GET | Method::HEAD);
         if !safe && !session::is_same_origin(request, &app.settings.server.origins()) {
             return Err(ApiError::CrossSite);

@@ -17,11 +17,12 @@ pub(super) fn parse(body: &str) -> Option<Form> {
     Some(out)
 }
 
-/// The value of a parameter.
+/// The value of a parameter; one without a value is treated as if it were left out (RFC 6749 section 3.2).
 pub(super) fn value_of<'a>(form: &'a [(String, String)], name: &str) -> Option<&'a str> {
     form.iter()
         .find(|(known, _)| known == name)
         .map(|(_, value)| value.as_str())
+        .filter(|value| !value.is_empty())
 }
 
 /// application/x-www-form-urlencoded.

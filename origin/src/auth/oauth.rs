@@ -1,7 +1,7 @@
 //! What the OAuth endpoints have in common: error answers, and requests whose client has shown its secret.
 
 use actix_web::http::header;
-use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, web};
 use base64::{Engine, engine::general_purpose::STANDARD};
 
 use super::form::{self, Form};
@@ -45,12 +45,18 @@ impl OAuthError {
         };
         let status = actix_web::http::StatusCode::from_u16(status).unwrap_or_default();
         let mut answer = HttpResponse::build(status);
-        answer.insert_header((header::CACHE_CONTROL, "no-store"));
+        never_kept(&mut answer);
         if status == 401 {
             answer.insert_header((header::WWW_AUTHENTICATE, "Basic realm=\"signet\""));
         }
         Ok(answer.json(serde_json::json!({ "error": error, "error_description": description })))
     }
+}
+
+/// The headers that RFC 6749 section 5.1 wants of every answer.
+pub(super) fn never_kept(answer: &mut HttpResponseBuilder) {
+    answer.insert_header((header::CACHE_CONTROL, "no-store"));
+    answer.insert_header((header::PRAGMA, "no-cache"));
 }
 
 /// A form whose client has shown its secret.

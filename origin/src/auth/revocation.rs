@@ -1,10 +1,9 @@
 //! `POST /oauth/revoke` (RFC 7009) and `POST /oauth/introspect` (RFC 7662), both for clients with their secret.
 
-use actix_web::http::header;
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde_json::{Value, json};
 
-use super::oauth::{ClientForm, OAuthError};
+use super::oauth::{ClientForm, OAuthError, never_kept};
 use crate::edge_trust::{ClientAddress, SignedBody};
 use crate::error::ApiError;
 use crate::startup::App;
@@ -17,9 +16,11 @@ pub async fn revoke(
     app: web::Data<App>,
 ) -> Result<HttpResponse, ApiError> {
     match revoked(&request, &body, address, &app).await {
-        Ok(()) => Ok(HttpResponse::Ok()
-            .insert_header((header::CACHE_CONTROL, "no-store"))
-            .finish()),
+        Ok(()) => {
+            let mut answer = HttpResponse::Ok();
+            never_kept(&mut answer);
+            Ok(answer.finish())
+        }
         Err(error) => error.answer(),
     }
 }
@@ -66,9 +67,11 @@ pub async fn introspect(
     app: web::Data<App>,
 ) -> Result<HttpResponse, ApiError> {
     match introspected(&request, &body, address, &app).await {
-        Ok(told) => Ok(HttpResponse::Ok()
-            .insert_header((header::CACHE_CONTROL, "no-store"))
-            .json(told.unwrap_or_else(|| json!({ "active": false })))),
+        Ok(told) => {
+            let mut answer = HttpResponse::Ok();
+            never_kept(&mut answer);
+            Ok(answer.json(told.unwrap_or_else(|| json!({ "active": false }))))
+        }
         Err(error) => error.answer(),
     }
 }

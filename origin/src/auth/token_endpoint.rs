@@ -1,11 +1,10 @@
 //! `POST /oauth/token`: client credentials (RFC 6749 section 4.4), refresh tokens, and the exchange of a trusted
 //! provider's token for one of ours (RFC 8693).
 
-use actix_web::http::header;
 use actix_web::{HttpRequest, HttpResponse, web};
 
 use super::Scopes;
-use super::oauth::{ClientForm, OAuthError};
+use super::oauth::{ClientForm, OAuthError, never_kept};
 use crate::edge_trust::{ClientAddress, SignedBody};
 use crate::error::ApiError;
 use crate::startup::App;
@@ -32,9 +31,11 @@ pub async fn token(
     app: web::Data<App>,
 ) -> Result<HttpResponse, ApiError> {
     match grant(&request, &body, address, &app).await {
-        Ok(answer) => Ok(HttpResponse::Ok()
-            .insert_header((header::CACHE_CONTROL, "no-store"))
-            .json(answer)),
+        Ok(granted) => {
+            let mut answer = HttpResponse::Ok();
+            never_kept(&mut answer);
+            Ok(answer.json(granted))
+        }
         Err(error) => error.answer(),
     }
 }

@@ -11,17 +11,11 @@ use crate::publish::LinkWish;
 use crate::schedule::Progress;
 use crate::startup::App;
 
-/// A job, open or ended; what does not apply is left out.
+/// A job, open or ended.
 #[derive(Debug, Default, Serialize)]
 pub struct JobAnswer {
     id: String,
     status: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    queue_position: Option<usize>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    step: Option<usize>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    steps: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
     queue_ms: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -30,11 +24,15 @@ pub struct JobAnswer {
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<Value>,
     #[serde(flatten)]
-    urls: Option<Urls>,
+    standing: Option<Standing>,
 }
 
+/// What a job has that can be asked for; what does not apply at the moment is null.
 #[derive(Debug, Serialize)]
-struct Urls {
+struct Standing {
+    queue_position: Option<usize>,
+    step: Option<usize>,
+    steps: Option<usize>,
     status_url: String,
     events_url: String,
     cancel_url: String,
@@ -54,9 +52,18 @@ impl JobAnswer {
         }
     }
 
-    fn addressed(mut self, app: &App) -> Self {
+    fn standing(mut self, app: &App, progress: Progress) -> Self {
         let status_url = status_url(app, &self.id);
-        self.urls = Some(Urls {
+        let (queue_position, step) = match progress {
+            Progress::Queued { position } => (Some(position), None),
+            Progress::Running { step, steps } => (None, Some((step, steps))),
+            Progress::Over => (None, None),
+        };
+        let (step, steps) = step.unzip();
+        self.standing = Some(Standing {
+            queue_position,
+            step,
+            steps,
             events_url: format!("{status_url}/events"),
             cancel_url: status_url.clone(),
             status_url,
@@ -66,32 +73,26 @@ impl JobAnswer {
 
     /// A job that waits or runs.
     pub fn under_way(app: &App, live: &Live) -> Self {
-        let mut answer = Self::new(&live.id, live.milliunits).addressed(app);
-        match *live.progress.borrow() {
-            Progress::Queued { position } => {
-                answer.status = "queued";
-                answer.queue_position = Some(position);
-            }
-            Progress::Running { step, steps } => {
-                answer.status = "running";
-                (answer.step, answer.steps) = (Some(step), Some(steps));
-            }
-            // Its pictures are being encoded and stored.
-            Progress::Over => answer.status = "running",
-        }
+        let progress = *live.progress.borrow();
+        let mut answer = Self::new(&live.id, live.milliunits).standing(app, progress);
+        answer.status = match progress {
+            Progress::Queued { .. } => "queued",
+            // Once it is over its pictures are being encoded and stored.
+            Progress::Running { .. } | Progress::Over => "running",
+        };
         answer
     }
 
     /// A job that a process before this one took, and this one has not begun with.
     pub fn handed_over(app: &App, id: &str, milliunits: u64) -> Self {
-        let mut answer = Self::new(id, milliunits).addressed(app);
+        let mut answer = Self::new(id, milliunits).standing(app, Progress::Over);
         answer.status = "queued";
         answer
     }
 
     /// A job that ended, with the addresses it still has.
     pub fn ended(app: &App, id: &str, milliunits: u64, ended: &Ended) -> Self {
-        let mut answer = Self::new(id, milliunits).addressed(app);
+        let mut answer = Self::new(id, milliunits).standing(app, Progress::Over);
         answer.end(ended);
         answer
     }
@@ -134,6 +135,14 @@ pub(crate) async fn render(
             let mut job = JobAnswer::new(id, milliunits);
             job.end(ended);
             Ok(json!({ "job": job, "images": images(app, user, id).await? }))
+        }
+        // Told with what is used by now.
+        Ended::Failed(problem) if problem.code == "storage_quota" => {
+            let owner = app.state.user(user).await?;
+            Err(ApiError::StorageQuota {
+                limit: app.limits.allowance(&owner).storage_bytes,
+                used: owner.stored_bytes,
+            })
         }
         Ended::Failed(problem) => Err(ApiError::Problem(*problem)),
         Ended::Cancelled => Err(ApiError::Cancelled),

@@ -63,7 +63,7 @@ pub struct Live {
 }
 
 /// Event streams that may watch one job.
-const STREAMS: usize = 8;
+pub(crate) const STREAMS: usize = 8;
 
 impl Live {
     /// The watchers' side of a job that the queue took.

@@ -12,5 +12,6 @@ mod resume;
 
 pub(crate) use answers::{job_problem, render, under_way};
 pub use handlers::{cancel, events, get};
+pub(crate) use live::STREAMS;
 pub use live::{Ended, Jobs, Live};
 pub(crate) use resume::{resume, settle};

@@ -102,7 +102,7 @@ fn of_session(request: &HttpRequest) -> Result<(web::Data<App>, Arc<str>), ApiEr
     let app = app.ok_or_else(|| ApiError::Internal("no app data".into()))?;
     let token = session::cookie_of(request, cookie_name(request));
     let client = token.and_then(|token| app.operators.get(&token, app.clock.seconds()));
-    let client = client.ok_or(ApiError::Unauthorized)?;
+    let client = client.ok_or(ApiError::Anonymous)?;
     let safe = matches!(*request.method(), Method::GET | Method::HEAD);
     if !safe && !is_own_page(request) {
         return Err(ApiError::CrossSite);

@@ -60,7 +60,7 @@ pub async fn page(
 ) -> Result<HttpResponse, ApiError> {
     let status = match operator {
         Ok(_) => StatusCode::OK,
-        Err(ApiError::Unauthorized) => StatusCode::UNAUTHORIZED,
+        Err(ApiError::Anonymous | ApiError::Unauthorized) => StatusCode::UNAUTHORIZED,
         Err(ApiError::Scope(_)) => StatusCode::FORBIDDEN,
         Err(error) => return Err(error),
     };

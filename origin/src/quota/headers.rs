@@ -3,6 +3,8 @@
 
 use serde::Serialize;
 
+use crate::jobs::STREAMS;
+
 /// One policy as it stands for a caller.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct PolicyUse {
@@ -51,6 +53,39 @@ impl Refusal {
             ),
         ]
     }
+}
+
+/// Time frees nothing of a store but what expires, and that is looked for once an hour.
+const STORAGE_RETRY: u64 = 3600;
+
+/// What a refusal by the policy `storage` tells, in bytes.
+pub fn storage_headers(limit: u64, used: u64) -> [(&'static str, String); 3] {
+    [
+        ("retry-after", STORAGE_RETRY.to_string()),
+        (
+            "ratelimit",
+            format!("\"storage\";r={}", limit.saturating_sub(used)),
+        ),
+        (
+            "ratelimit-policy",
+            format!("\"storage\";q={limit};qu=\"content-bytes\""),
+        ),
+    ]
+}
+
+/// A stream may end at any time.
+const STREAMS_RETRY: u64 = 5;
+
+/// What a refusal by the policy `streams` tells: a job's event streams at once.
+pub fn streams_headers() -> [(&'static str, String); 3] {
+    [
+        ("retry-after", STREAMS_RETRY.to_string()),
+        ("ratelimit", "\"streams\";r=0".into()),
+        (
+            "ratelimit-policy",
+            format!("\"streams\";q={STREAMS};qu=\"concurrent-requests\""),
+        ),
+    ]
 }
 
 /// Nanoseconds as whole seconds, rounded up and at least 1: what a client waits.

@@ -27,7 +27,7 @@ mod suite;
 use std::net::IpAddr;
 
 pub use error::QuotaError;
-pub use headers::{PolicyUse, Refusal};
+pub use headers::{PolicyUse, Refusal, storage_headers, streams_headers};
 pub use limits::{Charge, Limits};
 pub use plans::{Allowance, PlanSettings, Plans};
 pub use reservation::Reservation;

@@ -13,6 +13,7 @@ use serde::Serialize;
 use crate::auth::guard::Guard;
 use crate::infer::{MAX_IMAGES, MAX_PROMPT, ModelInfo};
 use crate::pages::{FOR_EVER, Fence, HTML, ImagesOrigin, InvalidOrigin};
+use crate::routes::other_methods;
 use crate::startup::App;
 
 /// Why the studio cannot be put together.
@@ -115,12 +116,14 @@ pub fn routes(config: &mut web::ServiceConfig) {
         .service(
             web::resource("/")
                 .route(web::get().open(page))
-                .route(web::head().open(page)),
+                .route(web::head().open(page))
+                .default_service(other_methods("GET, HEAD")),
         )
         .service(
             web::resource("/studio/{version}/{file}")
                 .route(web::get().open(file))
-                .route(web::head().open(file)),
+                .route(web::head().open(file))
+                .default_service(other_methods("GET, HEAD")),
         );
 }
 

@@ -56,7 +56,7 @@ const SECONDS: [f64; 12] = [
 /// Values of closed label sets.
 const OUTCOMES: [&str; 4] = ["done", "failed", "cancelled", "refused"];
 const STAGES: [&str; 6] = ["text", "denoise", "decode", "provider", "encode", "store"];
-const POLICIES: [&str; 13] = [
+const POLICIES: [&str; 14] = [
     "address",
     "token",
     "user",
@@ -64,6 +64,7 @@ const POLICIES: [&str; 13] = [
     "jobs",
     "units-day",
     "storage",
+    "streams",
     "penalty-box",
     "reads",
     "uploads",

@@ -80,7 +80,7 @@ impl PromptHasher {
         self.keys().since()
     }
 
-    /// `hmac-sha256:{kid}:{mac}` over the NFKC, trimmed, lower-cased prompt.
+    /// `hmac-sha256:{kid}:{mac}` over the NFKC, trimmed, case-folded prompt.
     pub fn hash(&self, prompt: &str) -> PromptHash {
         let now = self.clock.seconds();
         if self.keys().is_due(now) {
@@ -109,6 +109,17 @@ mod tests {
         assert_eq!(first, hasher.hash("  a RED  apple ").now);
         assert_eq!(hasher.hash("ﬁsh"), hasher.hash("fish"));
         assert_ne!(first, hasher.hash("a red apple").now);
+        for (one, other) in [
+            ("Die STRASSE", "die straße"),
+            ("STRAẞE", "strasse"),
+            ("ΟΔΟΣ", "οδος"),
+            ("οδοσ", "οδος"),
+            ("ᾼ", "αι"),
+            ("İ", "i\u{307}"),
+        ] {
+            assert_eq!(hasher.hash(one), hasher.hash(other), "{one} {other}");
+        }
+        assert_ne!(hasher.hash("ı"), hasher.hash("i"));
         assert_eq!(
             open().hash("A red  apple").now,
             first,

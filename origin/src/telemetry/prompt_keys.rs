@@ -56,9 +56,10 @@ impl Key {
         })
     }
 
-    /// Over the NFKC, trimmed, lower-cased prompt.
+    /// Over the NFKC, trimmed, case-folded prompt.
     fn hash(&self, prompt: &str) -> String {
-        let folded: String = prompt.nfkc().collect::<String>().trim().to_lowercase();
+        let normal: String = prompt.nfkc().collect();
+        let folded: String = normal.trim().chars().flat_map(fold).collect();
         // HMAC takes keys of any length.
         let Ok(mut mac) = <Hmac<Sha256> as KeyInit>::new_from_slice(self.key.as_slice()) else {
             return String::new();
@@ -70,6 +71,17 @@ impl Key {
         }
         text
     }
+}
+
+/// What Unicode's full case folding makes of a character: by way of the capitals, since one small letter may stand for
+/// two (`ß`) or be one of two (`ς`). Only the dotless i has a capital that is another letter's.
+fn fold(letter: char) -> impl Iterator<Item = char> {
+    let capital = letter.to_lowercase().flat_map(char::to_uppercase);
+    let dotless = (letter == 'ı').then_some(letter);
+    let folded = capital.flat_map(char::to_lowercase);
+    dotless
+        .into_iter()
+        .chain(folded.filter(move |_| dotless.is_none()))
 }
 
 /// The key that hashes, and the one before it.

@@ -87,6 +87,11 @@ fn the_storage_quota_holds_and_deleting_frees_it() {
         assert!(made.len() < 40, "no quota in sight");
     };
     assert_eq!(refused.problem(), (429, "storage_quota".into()));
+    assert!(refused.header("retry-after").is_some());
+    let told = refused.header("ratelimit").unwrap();
+    assert!(told.starts_with("\"storage\";r="), "{told}");
+    let policy = "\"storage\";q=40000;qu=\"content-bytes\"";
+    assert_eq!(refused.header("ratelimit-policy"), Some(policy));
     let total: u64 = made
         .iter()
         .map(|image| image["bytes"].as_u64().unwrap())

@@ -16,6 +16,7 @@ mod bad_input;
 mod canary;
 mod cleaning;
 mod configuration;
+mod contract;
 mod crash;
 mod doctor;
 mod drift;
