@@ -8,6 +8,16 @@ export function header_lines(headers) {
   return lines;
 }
 
+let isolate;
+let answered = 0;
+
+/** An id for a link's answer, under which nothing is logged: random once an isolate, then counted, since it must cost little. */
+function next_id() {
+  isolate ??= [...crypto.getRandomValues(new Uint8Array(12))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+  answered = (answered + 1) >>> 0;
+  return isolate + answered.toString(16).padStart(8, "0");
+}
+
 let addressHeader;
 
 /** Names the header in which the front tells the client's address; empty when there is no front. */
@@ -95,6 +105,7 @@ export async function open_picture({ env, context, judge }, asks, revoked, text,
   if (!object) return judge.refused("not_found", place, "");
   judge.opened(place);
   headers.set("etag", object.httpEtag); // the answer takes a copy of them
+  headers.set("x-request-id", next_id());
   return new Response(object.body, { headers });
 }
 
@@ -122,6 +133,7 @@ export function keep_headers(lines) {
 function with_lines(lines) {
   const headers = new Headers(pictureHeaders);
   for (const [name, value] of pairs(lines)) headers.set(name, value);
+  headers.set("x-request-id", next_id());
   return headers;
 }
 
@@ -145,7 +157,29 @@ export function add_template(status, lines, body) {
 /** The answer kept under a number. */
 export function from_template(number) {
   const { body, init } = templates[number];
-  return new Response(body, init);
+  const answer = new Response(body, init);
+  answer.headers.set("x-request-id", next_id());
+  return answer;
+}
+
+/** What a refused client still sends is read on, or its connection breaks before it hears the answer: so much, for so long. */
+const REST_BYTES = 16 * 1024 * 1024;
+const REST_MS = 10_000;
+const PAUSE_MS = 1000;
+
+async function drain(reader) {
+  const end = Date.now() + REST_MS;
+  const late = () => new Promise((done) => setTimeout(done, PAUSE_MS, { done: true }));
+  try {
+    for (let left = REST_BYTES; left > 0 && Date.now() < end; ) {
+      const { done, value } = await Promise.race([reader.read(), late()]);
+      if (done) break;
+      left -= value.byteLength;
+    }
+  } catch {
+    return; // the client left
+  }
+  reader.cancel().catch(() => {});
 }
 
 /**
@@ -173,7 +207,7 @@ export async function take_body(request, declared, up_to, limit) {
   }
   const taken = { over: seen > limit };
   if (taken.over) {
-    reader.cancel().catch(() => {});
+    await drain(reader);
     return taken;
   }
   taken.stream = new ReadableStream({
@@ -186,7 +220,7 @@ export async function take_body(request, declared, up_to, limit) {
       seen += value.byteLength;
       if (seen > limit) {
         taken.over = true;
-        reader.cancel().catch(() => {});
+        taken.rest = drain(reader);
         controller.error(new Error("the body is over its limit"));
         taken.stop?.();
       } else {
@@ -218,8 +252,10 @@ export async function forward(url, method, lines, taken) {
       signal: abort.signal,
     });
     if (taken) taken.stop = undefined; // it answered: a body that goes on too long only breaks off
+    await taken?.rest;
     return taken?.over ? undefined : answer;
   } catch (error) {
+    await taken?.rest;
     if (!taken?.over) console.error("edge: the origin does not answer:", error?.message ?? error);
     return undefined;
   }
