@@ -6,9 +6,11 @@
 
 mod admit;
 mod idempotency;
+mod objects;
 mod reference;
 mod request;
 mod stages;
+mod told;
 mod wish;
 
 use std::sync::Arc;
@@ -27,8 +29,8 @@ use crate::telemetry::trace::Context;
 pub(crate) use admit::again;
 use admit::{Admitted, Origin};
 use idempotency::Known;
+pub(crate) use objects::{store_objects, uuid_v7};
 pub use request::{GenerateBody, read_json};
-pub(crate) use stages::{store_objects, uuid_v7};
 use wish::Wish;
 
 /// How long results are kept: 30 days, in seconds.

@@ -1,8 +1,16 @@
 //! Signet's origin: from a prompt to a stored picture and a signed link.
 //!
-//! A request walks [`routes`] → [`middleware`] → [`auth`] → [`generate`], which reserves from [`quota`], waits in
-//! [`schedule`] for [`infer`], writes through [`state`] and [`storage`], and has [`publish`] sign the link. [`deliver`]
-//! opens links where no edge does. [`startup`] puts it together; [`cli`] is the program.
+//! A call walks [`middleware`] (where [`edge_trust`] says whose it is) → [`routes`] → [`auth`] → its handler:
+//!
+//! - [`generate`] reserves from [`quota`], waits in [`schedule`] for [`infer`] or a [`provider`] elsewhere, has
+//!   [`provenance`] mark the picture, writes through [`state`] and [`storage`], and has [`publish`] sign the link. Whoever
+//!   does not wait follows it in [`jobs`].
+//! - [`upload`] draws a stranger's picture anew before anything of it is stored.
+//! - [`images`] lists, keeps, deletes, and signs links again.
+//!
+//! [`deliver`] opens links where no edge does; [`revoke`] tells an edge what is revoked; [`sweep`] compares store and
+//! ledger. People see [`studio`] and [`operator`], which shows what [`watch`] collects; machines, [`telemetry`].
+//! [`startup`] puts it together; [`cli`] is the program, with [`doctor`] as a client of its own.
 
 pub mod auth;
 pub mod catalogue;

@@ -115,7 +115,6 @@ fn inputs(
         origin: base("ORIGIN_URL", variable("ORIGIN_URL"))?,
         operator: base("OPERATOR_URL", variable("OPERATOR_URL"))?,
         client: client("CLIENT_ID", "CLIENT_SECRET"),
-        admin: client("ADMIN_CLIENT_ID", "ADMIN_CLIENT_SECRET"),
         link_keys: variable("LINK_KEYS").map(Secret::new),
         prometheus: base(
             "PROMETHEUS_URL",

@@ -127,8 +127,6 @@ pub struct Inputs {
     pub operator: Option<Base>,
     /// `CLIENT_ID`, `CLIENT_SECRET`: a client with every scope but `admin`.
     pub client: Option<Credentials>,
-    /// `ADMIN_CLIENT_ID`, `ADMIN_CLIENT_SECRET`.
-    pub admin: Option<Credentials>,
     /// `LINK_KEYS`.
     pub link_keys: Option<Secret>,
     /// `PROMETHEUS_URL`, `--prometheus`.

@@ -1,15 +1,15 @@
 //! The stages of an admitted job.
 
 use std::pin::pin;
-use std::time::Duration;
 
 use bytes::Bytes;
 use shared::object_key::ObjectKey;
 
 use super::KEEP_RESULTS_SECONDS;
-use super::admit::{Admitted, Origin};
+use super::admit::Admitted;
+use super::objects::{store_objects, uuid_v7};
+use super::told::{log, seconds_since, trace_engine, traced};
 use crate::error::ApiError;
-use crate::images::remove_object;
 use crate::infer::{Format, Pixels, encode as encode_one};
 use crate::jobs::Ended;
 use crate::quota::Reservation;
@@ -17,8 +17,6 @@ use crate::schedule::{Done, JobHandle, Progress};
 use crate::startup::App;
 use crate::state::images::ImageRow;
 use crate::state::jobs::JobEnd;
-use crate::telemetry::GenerationLine;
-use crate::telemetry::trace::Value;
 
 /// Pictures in a file format, and how long they took.
 #[derive(Debug)]
@@ -27,34 +25,6 @@ pub(super) struct EncodedImages {
     format: Format,
     queue_ms: u64,
     run_ms: u64,
-}
-
-/// Tells the trace of a stage that began at `begun` (nanoseconds) and ends now.
-fn traced(app: &App, job: &Admitted, stage: &'static str, begun: u64, failed: bool) {
-    let span = (begun, app.clock.nanos());
-    app.tracer
-        .stage(job.origin.trace, stage, span, Vec::new(), failed);
-}
-
-/// The engine's stages, which are known once it is done.
-fn trace_engine(app: &App, job: &Admitted, done: &Done) {
-    let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-    let ended = app.clock.nanos();
-    let begun = ended.saturating_sub(nanos(done.ran));
-    let decoded = ended.saturating_sub(nanos(done.decode));
-    let texted = begun + nanos(done.text);
-    let steps = ("signet.steps", Value::Number(job.spec.spec.steps as u64));
-    let pictures = ("signet.pictures", Value::Number(done.images.len() as u64));
-    let stage = |name, span, attributes| {
-        app.tracer
-            .stage(job.origin.trace, name, span, attributes, false);
-    };
-    let queued = begun.saturating_sub(nanos(done.queued));
-    stage("queue", (queued, begun), Vec::new());
-    stage("text", (begun, texted), Vec::new());
-    // With the steps of others between its own.
-    stage("denoise", (texted, decoded), vec![steps]);
-    stage("decode", (decoded, ended), vec![pictures]);
 }
 
 /// Pictures whose objects are there and whose rows are listed.
@@ -157,10 +127,6 @@ pub(super) async fn encode(
     })
 }
 
-fn seconds_since(app: &App, begun: u64) -> f64 {
-    app.clock.nanos().saturating_sub(begun) as f64 / 1e9
-}
-
 /// Row pending, object, then row listed and job ended at once; a failure takes back what it wrote.
 pub(super) async fn store(
     app: &App,
@@ -210,44 +176,6 @@ pub(super) async fn store(
     Ok(stored)
 }
 
-/// Reserves the rows and their bytes and writes the objects; the rows are left pending for the caller to list. What was
-/// written is taken back when not all can be.
-pub(crate) async fn store_objects(
-    app: &App,
-    rows: &[ImageRow],
-    objects: Vec<Bytes>,
-) -> Result<(), ApiError> {
-    let Some(owner) = rows.first().map(|row| row.user_id.as_str()) else {
-        return Ok(());
-    };
-    let limit = app
-        .limits
-        .allowance(&app.state.user(owner).await?)
-        .storage_bytes;
-    app.state.reserve_images(rows.to_vec(), limit).await?;
-    let begun = app.clock.nanos();
-    #[cfg(debug_assertions)]
-    crate::startup::pause_for_tests("reserved").await;
-    for (row, bytes) in rows.iter().zip(objects) {
-        if let Err(error) = app.store.put(&row.key, bytes).await {
-            // What cannot be undone now stays pending, and is settled at the next start.
-            for row in rows {
-                if remove_object(app, &row.key).await.is_ok() {
-                    let _ = app.state.remove_image(&row.user_id, &row.id).await;
-                }
-            }
-            return Err(error.into());
-        }
-    }
-    #[cfg(debug_assertions)]
-    crate::startup::pause_for_tests("stored").await;
-    app.metrics
-        .stage
-        .with_label_values(&["store"])
-        .observe(seconds_since(app, begun));
-    Ok(())
-}
-
 /// Writes the end down, keeps or gives back the charge, and tells the log.
 pub(super) async fn settle(
     app: &App,
@@ -260,7 +188,7 @@ pub(super) async fn settle(
             if let Some(reservation) = reservation {
                 reservation.commit();
             }
-            log(app, &job, &stored);
+            log(app, &job, &stored.rows, stored.queue_ms, stored.run_ms);
             return Ended::Done {
                 queue_ms: stored.queue_ms,
                 run_ms: stored.run_ms,
@@ -291,58 +219,4 @@ pub(super) async fn settle(
         tracing::error!(%error, job = job.id, "a job's end could not be written down");
     }
     ended
-}
-
-/// One line a picture.
-fn log(app: &App, job: &Admitted, stored: &StoredImages) {
-    let latency_ms = stored.queue_ms + stored.run_ms;
-    app.metrics.generation.observe(latency_ms as f64 / 1000.0);
-    let (spec, cost) = (&job.spec.spec, job.spec.cost_milliunits());
-    let Origin {
-        user,
-        address,
-        request_id,
-        remaining,
-        ..
-    } = &job.origin;
-    let prompt_hash = app.prompt_hasher.hash(&spec.prompt);
-    let pictures = u32::try_from(stored.rows.len()).unwrap_or(u32::MAX);
-    let took = (latency_ms, stored.queue_ms);
-    let before = prompt_hash.before.as_deref();
-    app.watch
-        .made(user, &prompt_hash.now, before, pictures, took);
-    let repeats = &app.metrics.health.repeats;
-    repeats.note(
-        before.unwrap_or(&prompt_hash.now),
-        user,
-        app.clock.seconds(),
-    );
-    for row in &stored.rows {
-        app.metrics.storage.add(row.bytes as f64);
-        GenerationLine {
-            user_id: user,
-            ip: *address,
-            now: app.clock.seconds(),
-            prompt_hash: &prompt_hash.now,
-            prompt_hash_before: before,
-            output_key: row.key.as_str(),
-            output_bytes: row.bytes,
-            latency_ms,
-            queue_ms: stored.queue_ms,
-            model: &row.model,
-            seed: row.seed,
-            steps: spec.steps,
-            cost_units: cost as f64 / 1000.0,
-            rate_limit_remaining: *remaining,
-            request_id,
-        }
-        .write();
-    }
-}
-
-/// A UUID of version 7 (RFC 9562) at this time: ids of one user sort by age.
-pub(crate) fn uuid_v7(millis: u64) -> String {
-    uuid::Builder::from_unix_timestamp_millis(millis, &rand::random::<[u8; 10]>())
-        .into_uuid()
-        .to_string()
 }

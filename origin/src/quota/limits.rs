@@ -1,5 +1,7 @@
 //! The one door to every limit, whatever keeps the counts.
 
+mod requests;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +15,7 @@ use super::remote::{Admitted, Remote, RemoteError};
 use super::reservation::Settle;
 use super::{
     Allowance, Ask, LimitSettings, PlanSettings, Plans, PolicyUse, QuotaError, RateSettings,
-    Refusal, Reservation, Simple, Taken, plans,
+    Reservation, Taken, plans,
 };
 use crate::clock::Clock;
 use crate::secret::Secret;
@@ -21,8 +23,6 @@ use crate::state::{State, StateError, StateSettings, users::UserRow};
 
 /// Addresses from which a client signed in lately, so that strangers cannot lock it out.
 const KNOWN_PLACES: u64 = 100_000;
-/// The policy of one client's failures.
-const CLIENT: &str = "token-endpoint-client";
 const KNOWN_FOR: Duration = Duration::from_secs(86_400);
 /// Spends older than this count for nothing any more.
 const COUNTED_FOR: u64 = 25 * 3600 * 1_000_000_000;
@@ -230,26 +230,6 @@ impl Limits {
         allowed
     }
 
-    /// Counts an arrival at a generation route, refused and unauthenticated ones included. While an address is
-    /// blocked its arrivals neither count nor extend the block. `now` in nanoseconds.
-    ///
-    /// # Errors
-    /// The policy `penalty-box`.
-    pub async fn arrive(&self, address: IpAddr, now: u64) -> Result<(), Refusal> {
-        let settings = &self.inner.settings;
-        if !settings.enabled {
-            return Ok(());
-        }
-        let (limit, seconds) = (settings.penalty_arrivals, settings.penalty_seconds);
-        let ask = self.of_address(address);
-        if let Some(remote) = &self.inner.remote
-            && let Ok(verdict) = remote.arrive(&ask, limit, seconds).await
-        {
-            return verdict;
-        }
-        self.inner.memory.arrive(&ask, limit, seconds, now)
-    }
-
     /// Charges every layer of a generation, or none. `now` in nanoseconds.
     ///
     /// # Errors
@@ -309,107 +289,6 @@ impl Limits {
         }
     }
 
-    /// Counts a read of jobs or lists.
-    ///
-    /// # Errors
-    /// The policy `reads`.
-    pub async fn read(&self, user: &str, now: u64) -> Result<(), Refusal> {
-        self.simple(Simple::Reads, user, now).await
-    }
-
-    /// Counts an upload.
-    ///
-    /// # Errors
-    /// The policy `uploads`.
-    pub async fn upload(&self, user: &str, now: u64) -> Result<(), Refusal> {
-        self.simple(Simple::Uploads, user, now).await
-    }
-
-    async fn simple(&self, what: Simple, user: &str, now: u64) -> Result<(), Refusal> {
-        if !self.inner.settings.enabled {
-            return Ok(());
-        }
-        let rate = match what {
-            Simple::Reads => self.inner.rates.reads,
-            Simple::Uploads => self.inner.rates.uploads,
-        };
-        if let Some(remote) = &self.inner.remote
-            && let Ok(verdict) = remote.rates(&[(what.policy(), rate, user.into())]).await
-        {
-            return verdict;
-        }
-        self.inner.memory.simple(what, user, rate, now)
-    }
-
-    /// Counts an opened link, in this process.
-    ///
-    /// # Errors
-    /// The policy `links`.
-    pub fn link(&self, address: IpAddr, now: u64) -> Result<(), Refusal> {
-        if !self.inner.settings.enabled {
-            return Ok(());
-        }
-        let Inner { memory, rates, .. } = &*self.inner;
-        memory.link(&self.of_address(address), rates, now)
-    }
-
-    /// Counts a request for a token, from this address and in the name of this client.
-    ///
-    /// # Errors
-    /// The policy `token-endpoint` or `token-endpoint-client`.
-    pub async fn token_endpoint(
-        &self,
-        address: IpAddr,
-        client: Option<&str>,
-        now: u64,
-    ) -> Result<(), Refusal> {
-        if !self.inner.settings.enabled {
-            return Ok(());
-        }
-        let ask = self.of_address(address);
-        let is_known = |client: &&str| {
-            self.inner
-                .known_places
-                .contains_key(&((*client).into(), ask.narrow))
-        };
-        let client = client.filter(|client| !is_known(client));
-        if let Some(remote) = &self.inner.remote {
-            let rates = &self.inner.rates;
-            let [narrow, wide] = rates.token_endpoint;
-            let mut asked = vec![("token-endpoint", narrow, ask.narrow.to_string())];
-            // Named as a network, lest it be taken for the first of its parts.
-            asked.extend(
-                ask.wide
-                    .map(|network| ("token-endpoint", wide, format!("{network}/48"))),
-            );
-            asked.extend(client.map(|client| {
-                let name = Remote::client_name(client);
-                (CLIENT, rates.token_endpoint_client, name)
-            }));
-            if let Ok(verdict) = remote.rates(&asked).await {
-                return verdict;
-            }
-        }
-        self.inner
-            .memory
-            .token_endpoint(&ask, client, &self.inner.rates, now)
-    }
-
-    /// The client has shown its secret: the request does not count against it, and from this address it stays open.
-    pub async fn token_granted(&self, address: IpAddr, client: &str, now: u64) {
-        let key = (client.into(), client_ip::group(address).narrow);
-        if self.inner.settings.enabled && !self.inner.known_places.contains_key(&key) {
-            let rates = &self.inner.rates;
-            if let Some(remote) = &self.inner.remote {
-                let (rate, name) = (rates.token_endpoint_client, Remote::client_name(client));
-                // Away: the count dies within its window.
-                let _ = remote.forgive(CLIENT, rate, &name).await;
-            }
-            self.inner.memory.forgive_client(client, rates, now);
-            self.inner.known_places.insert(key, ());
-        }
-    }
-
     /// Forgets spends that count no more, every hour for as long as the runtime lives.
     pub fn tidy_regularly(&self, clock: Clock) {
         let Some(ledger) = self.inner.ledger.clone() else {
@@ -424,18 +303,6 @@ impl Limits {
                 }
             }
         });
-    }
-
-    fn of_address(&self, address: IpAddr) -> Ask<'static> {
-        let group = client_ip::group(address);
-        Ask {
-            narrow: group.narrow,
-            wide: group.wide,
-            token: "",
-            user: "",
-            milliunits: 0,
-            allowed: self.inner.base,
-        }
     }
 
     /// Every limit that applies to the caller, as it stands. `stored` in bytes, `now` in nanoseconds.

@@ -4,6 +4,8 @@
 //! for each other. What is idle is swept out shard by shard, so memory follows who is active.
 
 mod address;
+mod requests;
+mod usage;
 mod user;
 
 use std::collections::HashMap;
@@ -12,12 +14,12 @@ use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use shared::gcra::{Decision, Rate};
-use shared::penalty::{self, Record};
+use shared::penalty;
 
-use self::address::{Addresses, Of};
+use self::address::Addresses;
 use self::user::User;
 use super::headers::wait_seconds;
-use super::{Ask, PolicyUse, Rates, Refusal, Settle, Simple, Taken};
+use super::{Ask, Rates, Refusal, Settle, Taken};
 
 pub(super) const SECOND: u64 = 1_000_000_000;
 pub(super) const HOUR: u64 = 3_600 * SECOND;
@@ -222,171 +224,6 @@ impl Memory {
                 .entry(user.into())
                 .or_default()
                 .remember(at, milliunits);
-        }
-    }
-
-    /// Counts a read or an upload of a user.
-    pub(super) fn simple(
-        &self,
-        what: Simple,
-        user: &str,
-        rate: Rate,
-        now: u64,
-    ) -> Result<(), Refusal> {
-        let Some(mut users) = self.user_shard(user) else {
-            return Ok(());
-        };
-        users.sweep(now);
-        let known = users.known.get_mut(user).map_or(0, |one| *what.of(one));
-        let (tat, _) = decide(rate, known, what.policy(), now)?;
-        match users.known.get_mut(user) {
-            Some(one) => *what.of(one) = tat,
-            None => *what.of(users.known.entry(user.into()).or_default()) = tat,
-        }
-        Ok(())
-    }
-
-    pub(super) fn link(&self, ask: &Ask<'_>, rates: &Rates, now: u64) -> Result<(), Refusal> {
-        let Some(mut shard) = self.address_shard(ask.narrow, ask.wide) else {
-            return Ok(());
-        };
-        shard.sweep(now);
-        let next = shard.next(ask, ("links", rates.links), |one| &mut one.links, now)?;
-        shard.charge(ask, &next, |one| &mut one.links);
-        Ok(())
-    }
-
-    /// Counts a request for a token from an address, and when `client` is given against that client too.
-    pub(super) fn token_endpoint(
-        &self,
-        ask: &Ask<'_>,
-        client: Option<&str>,
-        rates: &Rates,
-        now: u64,
-    ) -> Result<(), Refusal> {
-        let Some(mut shard) = self.address_shard(ask.narrow, ask.wide) else {
-            return Ok(());
-        };
-        shard.sweep(now);
-        let of: Of = |one| &mut one.token_endpoint;
-        let next = shard.next(ask, ("token-endpoint", rates.token_endpoint), of, now)?;
-        if let Some(client) = client
-            && let Some(mut users) = self.user_shard(client)
-        {
-            users.sweep(now);
-            let key = self.hasher.hash_one(client);
-            let known = users.clients.get(&key).copied().unwrap_or(0);
-            let policy = "token-endpoint-client";
-            let (tat, _) = decide(rates.token_endpoint_client, known, policy, now)?;
-            users.clients.insert(key, tat);
-        }
-        shard.charge(ask, &next, of);
-        Ok(())
-    }
-
-    /// The request in the client's name was good: it does not count against the client.
-    pub(super) fn forgive_client(&self, client: &str, rates: &Rates, now: u64) {
-        if let Some(mut users) = self.user_shard(client) {
-            let key = self.hasher.hash_one(client);
-            if let Some(tat) = users.clients.get_mut(&key) {
-                *tat = rates.token_endpoint_client.refund(*tat, now);
-            }
-        }
-    }
-
-    /// What is used of every policy, in the order of [`super::usage`].
-    pub(super) fn usage(
-        &self,
-        ask: &Ask<'_>,
-        rates: &Rates,
-        penalty: u32,
-        now: u64,
-    ) -> Vec<PolicyUse> {
-        use super::usage::{count, rate, tighter};
-        let rule = penalty_rule(penalty, 0);
-        let penalty = |known: Option<&Record>, rule: penalty::Rule| {
-            let (used, reset) = known.map_or((0, 0), |it| it.peek(rule, now));
-            let limit = u64::from(rule.arrivals);
-            count("penalty-box", limit, used, Some(60), Some(reset))
-        };
-        let (mut penalty_box, mut address) =
-            (penalty(None, rule), rate("address", rates.address, 0, now));
-        if let Some(shard) = self.address_shard(ask.narrow, ask.wide) {
-            if let Some(one) = shard.narrow.get(&ask.narrow) {
-                penalty_box = penalty(one.penalty.as_deref(), rule);
-                address = rate("address", rates.address, one.rate, now);
-            }
-            if let Some(network) = ask.wide.and_then(|wide| shard.wide.get(&wide)) {
-                let wide = penalty(network.penalty.as_deref(), rule.wide());
-                penalty_box = tighter(penalty_box, Some(wide));
-                let wide = rate("address", rates.wide, network.rate, now);
-                address = tighter(address, Some(wide));
-            }
-        }
-        let nobody = User::default();
-        let mut users = self.user_shard(ask.user);
-        let user = users
-            .as_mut()
-            .and_then(|users| users.known.get_mut(ask.user));
-        let user: &User = match user {
-            Some(user) => {
-                user.forget(now);
-                user
-            }
-            None => &nobody,
-        };
-        let token = user.token(self.hasher.hash_one(ask.token));
-        let allowed = &ask.allowed;
-        let hour_reset = user
-            .hour
-            .back()
-            .map_or(0, |&last| last.saturating_add(HOUR).saturating_sub(now));
-        let day_reset = user.units.last().map_or(0, |&(hour, _)| {
-            (hour + user::UNIT_HOURS + 1)
-                .saturating_mul(HOUR)
-                .saturating_sub(now)
-        });
-        let mut rows = vec![
-            penalty_box,
-            address,
-            rate("token", allowed.token, token, now),
-            rate("user", allowed.user, user.rate, now),
-            count(
-                "user-hour",
-                u64::from(allowed.user_hour),
-                user.hour.len() as u64,
-                Some(3600),
-                Some(hour_reset),
-            ),
-            count(
-                "jobs",
-                u64::from(allowed.jobs),
-                u64::from(user.jobs),
-                None,
-                None,
-            ),
-        ];
-        if let Some(limit) = allowed.milliunits_day {
-            let used = user.spent().div_ceil(1000);
-            rows.push(count(
-                "units-day",
-                limit / 1000,
-                used,
-                Some(86_400),
-                Some(day_reset),
-            ));
-        }
-        rows.push(rate("reads", rates.reads, user.reads, now));
-        rows.push(rate("uploads", rates.uploads, user.uploads, now));
-        rows
-    }
-}
-
-impl Simple {
-    fn of(self, user: &mut User) -> &mut u64 {
-        match self {
-            Self::Reads => &mut user.reads,
-            Self::Uploads => &mut user.uploads,
         }
     }
 }
