@@ -1,5 +1,13 @@
 //! The Cloudflare Worker: signed links from the bucket ([`serve`]), API calls to the origin ([`gate`]), told apart by
 //! host. This file is the wiring: configuration once per isolate, then one of the two paths.
+//!
+//! A link: method, shape, MAC, time, address, referer ([`serve::permit`]) → flood shield and revocation ([`limits`],
+//! [`revocation`]) → object ([`bucket`]) → answer ([`respond`]). Where the whole picture is wanted, [`whole`] hands what
+//! follows the checks to one function of JavaScript.
+//!
+//! A call: penalty box ([`penalty`]) → route ([`routes`]) → flood shields → token ([`bearer`], [`token_limit`]) → body and
+//! headers ([`inbound`]), signed → origin. What was decided on the way goes along; what is counted goes there as a report
+//! ([`counts`]).
 
 mod bearer;
 mod bucket;

@@ -1,13 +1,15 @@
 //! What edge and origin must agree on, as pure functions: no I/O, clock, environment, randomness or logging.
 //!
 //! The way of a link: [`link::UnverifiedLink::parse`] reads the raw request target, [`link::UnverifiedLink::verify`]
-//! checks MAC, time and address, [`link::VerifiedLink::permit`] the referer policy, [`revocation::Snapshot::check`]
-//! what was revoked. Each step's result can only be made by that step. [`image_headers`] and [`range`] shape the answer.
+//! checks MAC ([`keyring`]), time and address, [`link::VerifiedLink::permit`] the policy of [`referer`],
+//! [`revocation::Snapshot::check`] what was revoked. Each step's result can only be made by that step. [`image_headers`]
+//! and [`range`] shape the answer; a refusal is a [`problem`], written as [`error_shape`] says.
 //!
 //! Limits: [`gcra`] for rates, [`penalty`] for the penalty box; addresses count as [`client_ip`] groups them.
 //!
-//! The way of an API call from edge to origin: [`edge_auth`] (RFC 9421). What the edge counts goes there as a
-//! [`report`], what it decided with the request ([`decided`]).
+//! The way of an API call from edge to origin: the form and the claims of its token ([`access_token`]), then
+//! [`edge_auth`] (RFC 9421). What the edge counts goes there as a [`report`], what it decided with the request
+//! ([`decided`]).
 
 pub mod access_token;
 pub mod b64;
