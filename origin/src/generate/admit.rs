@@ -142,7 +142,7 @@ async fn begin(app: &App, mut job: Admitted) -> Result<Arc<Live>, ApiError> {
                 .inc();
             match error {
                 QueueError::Stopping => ApiError::Stopping,
-                QueueError::TooLarge { .. } => ApiError::TooLarge,
+                QueueError::TooLarge { .. } | QueueError::OverBudget { .. } => ApiError::TooLarge,
                 error => ApiError::Busy(error.retry_after_seconds()),
             }
         })?;

@@ -139,35 +139,6 @@ fn graphs_that_do_not_fit_each_other_are_refused_and_named() {
 }
 
 #[test]
-fn models_beyond_the_memory_budget_are_refused_and_those_within_it_serve() {
-    let folder = tempfile::tempdir().unwrap();
-    for name in ["a", "b"] {
-        copy_tree(&goldens().join("model"), &folder.path().join(name));
-    }
-    // Each takes less than a MiB or two of files; two do not fit in what one takes.
-    let mut budget = 1;
-    let engine = loop {
-        let settings = Settings {
-            memory_mib: budget,
-            ..settings(folder.path())
-        };
-        match Engine::load(&settings) {
-            Ok(engine) => break engine,
-            Err(error) => assert!(error.to_string().contains("infer.memory_mib"), "{error}"),
-        }
-        budget += 1;
-        assert!(budget < 64);
-    };
-    assert_eq!(engine.models().len(), 1);
-    let (refused, error) = engine.refused().remove(0);
-    assert_eq!(refused, folder.path().join("b"));
-    assert_eq!(error.code(), "over_memory_budget");
-    // Once there is room it comes.
-    std::fs::remove_dir_all(folder.path().join("a")).unwrap();
-    assert_eq!(engine.reload().unwrap().loaded, ["b"]);
-}
-
-#[test]
 fn a_prompt_over_seventy_seven_tokens_is_cut_after_its_seventy_fifth() {
     let tokenizer = PromptTokenizer::load(&goldens().join("model/tokenizer"), Some(77)).unwrap();
     let one = tokenizer.encode("a").unwrap();

@@ -107,6 +107,31 @@ impl Engine {
         area.saturating_mul(rows.max(fixed.unwrap_or(1)) as u64)
     }
 
+    /// Most denoiser rows that the memory budget allows in a call with pictures of this request.
+    pub fn most_rows(&self, spec: &ImageSpec) -> usize {
+        let pixels = spec.width as u64 * spec.height as u64;
+        let model = self.shelf.find(&spec.model);
+        model.map_or(usize::MAX, |model| model.most_rows(pixels))
+    }
+
+    /// Bytes by which one picture of this request would exceed the memory budget; 0 when it fits.
+    pub fn shortage(&self, spec: &ImageSpec) -> u64 {
+        let (Ok(model), Some(runtime)) = (self.shelf.find(&spec.model), self.shelf.runtime())
+        else {
+            return 0;
+        };
+        let pixels = spec.width as u64 * spec.height as u64;
+        let guided = model.guidance_embedding.is_none() && spec.branches() > 1;
+        let rows = if guided { 2 } else { 1 };
+        let need = model.need(pixels, rows.max(model.fixed_rows.unwrap_or(1)));
+        let left = runtime.ledger.left();
+        match self.shelf.overlaps() {
+            // The ends of the largest picture are set aside.
+            true => need.call.saturating_sub(runtime.ledger.left_for_a_call()),
+            false => need.total(false).saturating_sub(left),
+        }
+    }
+
     /// Seconds inside ONNX Runtime so far: text, denoiser, picture.
     pub fn seconds(&self) -> [f64; 3] {
         self.shelf.seconds()
@@ -135,7 +160,8 @@ impl Engine {
                 .model
                 .fixed_rows
                 .unwrap_or(max_slots)
-                .min(max_slots.max(1));
+                .min(max_slots.max(1))
+                .min(first.most_rows());
             let (positions, mut chunk, rest) = take_chunk(rows, key, limit);
             rows = rest;
             let results = match batch::step(&mut chunk) {

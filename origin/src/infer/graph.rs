@@ -1,9 +1,10 @@
 //! One ONNX graph: what it takes and gives as the file says, and running it.
 
+use super::arena::{self, Held};
 use super::error::InferError;
 use super::runtime::Runtime;
 use half::f16;
-use ort::session::{Session, SessionInputValue};
+use ort::session::{RunOptions, Session, SessionInputValue};
 use ort::value::{DynValue, Tensor, TensorElementType, TensorRef, ValueType};
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
@@ -52,6 +53,13 @@ pub struct Graph {
     pub outputs: Vec<Port>,
     session: Mutex<Session>,
     nanoseconds: AtomicU64,
+    gpu: Option<u32>,
+    /// With a memory budget: a run gives back what it took.
+    pub(super) frugal: Option<RunOptions>,
+    /// Bytes that its weights take.
+    pub weights: u64,
+    /// Bytes of them that its arena holds.
+    at_rest: u64,
 }
 
 impl Graph {
@@ -61,6 +69,18 @@ impl Graph {
             return Err(InferError::broken(file, "is missing"));
         }
         let session = runtime.session(&file)?;
+        let gpu = runtime.gpu();
+        let unusable = |error: ort::Error| InferError::broken(&file, error.message());
+        let frugal = runtime.ledger.budget.map(|_| frugal(gpu)).transpose();
+        let frugal = frugal.map_err(unusable)?;
+        let (weights, at_rest) = match frugal {
+            Some(_) => {
+                let held = arena::held(&session, gpu).map_err(unusable)?;
+                // Weights that were repacked for the processor are beside the arena.
+                (held.taken.max(size_of_graph(&file)), held.in_use)
+            }
+            None => (0, 0),
+        };
         let ports = |outlets: &[ort::value::Outlet]| {
             outlets
                 .iter()
@@ -85,6 +105,10 @@ impl Graph {
             outputs,
             session: Mutex::new(session),
             nanoseconds: AtomicU64::new(0),
+            gpu,
+            frugal,
+            weights,
+            at_rest,
         })
     }
 
@@ -114,6 +138,17 @@ impl Graph {
         self.nanoseconds.load(Ordering::Relaxed) as f64 / 1e9
     }
 
+    /// The most bytes that its runs so far needed beside the weights.
+    pub fn peak(&self) -> Result<u64, InferError> {
+        Ok(self.held()?.peak.saturating_sub(self.at_rest))
+    }
+
+    /// What its arena holds.
+    pub fn held(&self) -> Result<Held, InferError> {
+        let session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
+        arena::held(&session, self.gpu).map_err(|error| InferError::run(self.stage, &error))
+    }
+
     /// Runs the graph and hands each wanted output, widened to single precision, to `take` with
     /// its position in `wanted` and its shape.
     pub fn run(
@@ -141,7 +176,11 @@ impl Graph {
         }
         let mut session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
         let start = Instant::now();
-        let outputs = session.run(inputs).map_err(failed)?;
+        let outputs = match &self.frugal {
+            None => session.run(inputs),
+            Some(options) => session.run_with_options(inputs, options),
+        };
+        let outputs = outputs.map_err(failed)?;
         let spent = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
         self.nanoseconds.fetch_add(spent, Ordering::Relaxed);
         for (position, name) in wanted.iter().enumerate() {
@@ -153,6 +192,27 @@ impl Graph {
         }
         Ok(())
     }
+}
+
+/// Has the arena give back what it has free when a run is over.
+fn frugal(gpu: Option<u32>) -> ort::Result<RunOptions> {
+    let arena = gpu.map_or("cpu:0".to_owned(), |gpu| format!("gpu:{gpu}"));
+    let mut options = RunOptions::new()?;
+    options.set("memory.enable_memory_arena_shrinkage", arena)?;
+    Ok(options)
+}
+
+/// Bytes of a graph's file and the files of weights beside it.
+fn size_of_graph(file: &Path) -> u64 {
+    let folder = file.parent().map(std::fs::read_dir);
+    let files = folder.into_iter().flatten().flatten().flatten();
+    let plain = |path: &Path| path.extension().is_some_and(|e| e == "json" || e == "txt");
+    let sizes = files.filter(|entry| !plain(&entry.path()));
+    sizes
+        .filter_map(|entry| std::fs::metadata(entry.path()).ok())
+        .filter(std::fs::Metadata::is_file)
+        .map(|about| about.len())
+        .sum()
 }
 
 /// `None` when numbers of this kind cannot become elements of that type.

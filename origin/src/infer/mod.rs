@@ -8,16 +8,19 @@
 //!
 //! Only this module knows ONNX Runtime.
 
+mod arena;
 mod batch;
 mod cli;
 mod engine;
 mod error;
 mod folder;
 mod graph;
+mod memory;
 mod model;
 mod noise;
 mod pixels;
 mod preview;
+mod probe;
 mod row;
 mod runtime;
 mod scheduler;
@@ -32,6 +35,8 @@ mod vae;
 mod bounds_tests;
 #[cfg(test)]
 mod engine_tests;
+#[cfg(test)]
+mod memory_tests;
 
 pub use cli::{CliRequest, cli_generate};
 pub use engine::{Engine, StepEvent};

@@ -4,6 +4,7 @@
 use super::error::InferError;
 use super::folder::Folder;
 use super::graph::{Feed, Graph};
+use super::memory::{Footprint, Lease, Ledger, Need};
 use super::runtime::Runtime;
 use super::scheduler::{Kind, Scheduler};
 use super::settings::Settings;
@@ -24,9 +25,10 @@ pub struct Conditioning {
     pub pooled: Vec<f32>,
 }
 
-struct TextEncoder {
+/// A tokenizer and its graph.
+pub struct TextEncoder {
     tokenizer: PromptTokenizer,
-    graph: Graph,
+    pub(super) graph: Graph,
 }
 
 /// Everything one model needs.
@@ -45,7 +47,13 @@ pub struct Model {
     pub guidance_embedding: Option<usize>,
     /// Reused from step to step.
     pub(super) scratch: Mutex<super::batch::Scratch>,
-    encoders: Vec<TextEncoder>,
+    pub(super) encoders: Vec<TextEncoder>,
+    /// Bytes of its weights on the device; known with a memory budget only, as all that follows.
+    pub weights: u64,
+    /// What its calls take, once that is measured.
+    pub memory: OnceLock<Footprint>,
+    ledger: Ledger,
+    _lease: Lease,
     /// Between pictures and latents.
     pub vae: Vae,
     zeros_for_empty: bool,
@@ -99,8 +107,15 @@ impl Model {
             factor
         };
         let info = info(&folder, &unet, factor, encoder.is_some());
+        let graphs = encoders.iter().map(|encoder| &encoder.graph);
+        let graphs = graphs.chain([&unet, &decoder]).chain(&encoder);
+        let weights = graphs.map(|graph| graph.weights).sum();
         Ok(Self {
             info,
+            weights,
+            memory: OnceLock::new(),
+            ledger: runtime.ledger.clone(),
+            _lease: runtime.ledger.lease(weights),
             scheduler: folder.scheduler,
             timestep_per_row,
             fixed_rows: unet.need_input("sample")?.fixed(0),
@@ -185,6 +200,37 @@ impl Model {
             tokens,
             pooled,
         })
+    }
+
+    /// Pixels of a picture of `pixels` that its ends see at once.
+    pub fn piece(&self, pixels: u64) -> u64 {
+        match self.vae.tile as u64 {
+            0 => pixels,
+            tile => pixels.min(tile * tile),
+        }
+    }
+
+    /// What a picture of `pixels` takes on the device, in a call of `rows`.
+    pub fn need(&self, pixels: u64, rows: usize) -> Need {
+        let piece = self.piece(pixels);
+        let known = self.memory.get();
+        known.map_or_else(Need::default, |memory| {
+            memory.need(pixels, rows as u64, piece)
+        })
+    }
+
+    /// Denoiser rows that one picture takes by default.
+    pub fn rows_by_default(&self) -> usize {
+        let guided = self.info.guidance_scale > 1.0 && self.guidance_embedding.is_none();
+        let rows = if guided { 2 } else { 1 };
+        rows.max(self.fixed_rows.unwrap_or(1))
+    }
+
+    /// Most rows of `pixels` each that a denoiser call may have by the memory budget.
+    pub fn most_rows(&self, pixels: u64) -> usize {
+        let left = self.ledger.left_for_a_call();
+        let known = self.memory.get();
+        known.map_or(usize::MAX, |memory| memory.denoise.rows_in(left, pixels))
     }
 
     /// Seconds inside ONNX Runtime so far: text, denoiser, picture.

@@ -188,6 +188,11 @@ impl Row {
         self.height * self.width
     }
 
+    /// Most rows like this one that the memory budget allows in a call.
+    pub fn most_rows(&self) -> usize {
+        self.model.most_rows(self.area() as u64)
+    }
+
     /// What another row must have in common to share a call.
     pub fn batch_key(&self) -> BatchKey {
         BatchKey {

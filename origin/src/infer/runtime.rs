@@ -1,6 +1,7 @@
 //! Finding and loading ONNX Runtime, once for the process.
 
 use super::error::InferError;
+use super::memory::Ledger;
 use super::settings::{Device, Settings};
 use ort::environment::{Environment, GlobalThreadPoolOptions};
 use ort::ep::{self, ExecutionProvider};
@@ -23,6 +24,8 @@ pub struct Runtime {
     /// `cpu` or `cuda`.
     pub device: &'static str,
     gpu: u32,
+    /// The device's memory.
+    pub ledger: Ledger,
     /// Where the library was found.
     pub library: PathBuf,
 }
@@ -54,6 +57,7 @@ impl Runtime {
             environment,
             device,
             gpu: settings.gpu,
+            ledger: Ledger::new(settings.memory_mib),
             library,
         };
         if runtime.device == "cuda"
@@ -66,6 +70,11 @@ impl Runtime {
             runtime.device = "cpu";
         }
         Ok(runtime)
+    }
+
+    /// The GPU that graphs run on, if it is one.
+    pub fn gpu(&self) -> Option<u32> {
+        (self.device == "cuda").then_some(self.gpu)
     }
 
     /// Loads one graph.
@@ -84,13 +93,23 @@ impl Runtime {
         let mut builder = builder
             .with_optimization_level(GraphOptimizationLevel::All)
             .map_err(|e| unavailable(&e))?;
+        if self.ledger.budget.is_some() {
+            // A pattern lays a whole call out at once: more than its tensors ever take together.
+            builder = builder
+                .with_memory_pattern(false)
+                .map_err(|e| unavailable(&e))?;
+        }
         if cuda {
-            let provider = ep::CUDA::default()
+            let mut provider = ep::CUDA::default()
                 .with_device_id(i32::try_from(self.gpu).unwrap_or(i32::MAX))
                 .with_conv_algorithm_search(ep::cuda::ConvAlgorithmSearch::Heuristic)
-                .with_tf32(false)
-                .build()
-                .error_on_failure();
+                .with_tf32(false);
+            if self.ledger.budget.is_some() {
+                // One graph's own bound, behind what is reckoned for all of them.
+                let left = usize::try_from(self.ledger.left()).unwrap_or(usize::MAX);
+                provider = provider.with_memory_limit(left);
+            }
+            let provider = provider.build().error_on_failure();
             builder = builder
                 .with_execution_providers([provider])
                 .map_err(|e| unavailable(&advice(e.message())))?;

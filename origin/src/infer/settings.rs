@@ -22,9 +22,9 @@ pub struct Settings {
     pub gpu: u32,
     /// Threads for each operation on the CPU. 0: one for each core.
     pub threads: usize,
-    /// Memory in MiB that the files of all loaded models may take together on the device. A model
-    /// that would exceed it is refused. 0: no bound. What calls take beside it is bounded by
-    /// `queue.batch_pixels` and `vae_tile`.
+    /// Memory in MiB that ONNX Runtime may take on the device: all models' weights and the calls
+    /// under way. A model or a picture that does not fit is refused, and calls have as many rows
+    /// as do. 0: no bound. docs/models.md says how it is reckoned.
     pub memory_mib: u64,
     /// Side in pixels of the tiles in which pictures of more than its square are decoded and
     /// read, so that memory does not grow with the picture. A multiple of 64; 0: never in tiles.

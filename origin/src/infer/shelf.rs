@@ -2,11 +2,11 @@
 //! ones loaded, those that are gone let go of. What a picture under way needs stays until it is
 //! finished.
 
-use super::batch;
 use super::error::InferError;
 use super::folder;
+use super::memory::Need;
 use super::model::Model;
-use super::row::Row;
+use super::probe;
 use super::runtime::{Places, Runtime};
 use super::settings::Settings;
 use super::spec::ModelInfo;
@@ -22,8 +22,6 @@ struct Loaded {
     model: Arc<Model>,
     folder: PathBuf,
     print: Print,
-    /// What its graphs take.
-    mib: u64,
 }
 
 /// What tells whether a folder has changed: its files' names, sizes and times.
@@ -106,20 +104,11 @@ impl Shelf {
             }
             for folder in found {
                 let print = print(&folder);
-                let needed = weight(&folder, &print);
                 let old = self.of_folder(&folder);
                 let same = old.as_ref().filter(|(_, known)| *known == print);
-                let left = self
-                    .budget()
-                    .saturating_sub(next.iter().map(|one| one.mib).sum());
                 let model = match same {
                     Some((model, _)) => Ok(Arc::clone(model)),
-                    None if needed > left => Err(InferError::OverBudget {
-                        folder: folder.clone(),
-                        needed,
-                        left,
-                    }),
-                    None => self.load(runtime, &folder),
+                    None => self.load(runtime, &folder, &print, &next),
                 };
                 let (model, print, list) = match (model, same, old.clone()) {
                     (Ok(model), Some(_), _) => (model, print, &mut changes.kept),
@@ -141,7 +130,6 @@ impl Shelf {
                     model,
                     folder,
                     print,
-                    mib: needed,
                 });
             }
         }
@@ -156,6 +144,11 @@ impl Shelf {
         let stays = |name: &String| next.iter().any(|one| one.model.info.name == *name);
         let before = self.names();
         changes.unloaded = before.into_iter().filter(|name| !stays(name)).collect();
+        if self.overlaps() {
+            let ends = next.iter().map(|one| self.least(&one.model));
+            let ends = ends.fold(Need::default(), Need::max);
+            runtime.ledger.set_aside(ends.before + ends.after);
+        }
         *self.loaded.write().unwrap_or_else(PoisonError::into_inner) = next;
         *self.refused.write().unwrap_or_else(PoisonError::into_inner) = refused;
         Ok(changes)
@@ -223,23 +216,78 @@ impl Shelf {
     }
 
     /// Loads a model and takes one small step with it: graphs that do not fit each other are
-    /// found now rather than by the first who asks.
-    fn load(&self, runtime: &Runtime, folder: &Path) -> Result<Arc<Model>, InferError> {
+    /// found now rather than by the first who asks. With a memory budget it also is measured, and
+    /// refused where its usual picture does not fit beside `others`, or theirs beside it.
+    fn load(
+        &self,
+        runtime: &Runtime,
+        folder: &Path,
+        print: &Print,
+        others: &[Loaded],
+    ) -> Result<Arc<Model>, InferError> {
+        let beside: u64 = others.iter().map(|one| one.model.weights).sum();
+        let budget = runtime.ledger.budget;
+        let left = budget.map_or(u64::MAX, |bytes| bytes.saturating_sub(beside));
+        let over = |needed: u64| InferError::OverBudget {
+            folder: folder.to_owned(),
+            needed: needed.div_ceil(1 << 20),
+            left: left >> 20,
+        };
+        let files = weight(folder, print);
+        if files > left {
+            return Err(over(files));
+        }
         let model = Arc::new(Model::load(runtime, folder, &self.settings)?);
-        match try_out(&model) {
+        match probe::try_out(&model) {
             // What the numbers are like for a prompt of nothing says little.
-            Ok(()) | Err(InferError::NotFinite { .. }) => Ok(model),
-            Err(error @ InferError::ModelBroken { .. }) => Err(error),
-            Err(error) => Err(InferError::broken(folder, format!("does not run: {error}"))),
+            Ok(()) | Err(InferError::NotFinite { .. }) => {}
+            Err(error @ InferError::ModelBroken { .. }) => return Err(error),
+            Err(error) => {
+                let reason = format!("does not run: {error}");
+                return Err(InferError::broken(folder, reason));
+            }
+        }
+        if budget.is_none() {
+            return Ok(model);
+        }
+        let weights = model.weights;
+        let known = probe::measure(&model, left.saturating_sub(weights), |need| {
+            over(weights.saturating_add(need))
+        });
+        let known = match known {
+            Ok(known) => model.memory.get_or_init(|| known),
+            Err(InferError::OutOfMemory { .. }) => return Err(over(left.saturating_add(1))),
+            Err(error) => return Err(error),
+        };
+        tracing::debug!(?folder, weights, ?known, "measured a model");
+        let needs = others.iter().map(|one| self.least(&one.model));
+        let need = needs.fold(self.least(&model), Need::max);
+        let needed = weights.saturating_add(need.total(self.overlaps()));
+        match needed > left {
+            true => Err(over(needed)),
+            false => Ok(model),
         }
     }
 
-    /// MiB for all models together.
-    fn budget(&self) -> u64 {
-        match self.settings.memory_mib {
-            0 => u64::MAX,
-            mib => mib,
+    /// What must be there for a model's usual picture; where stages overlap, for the ends of its
+    /// largest one.
+    fn least(&self, model: &Model) -> Need {
+        let info = &model.info;
+        let rows = model.rows_by_default();
+        let usual = model.need((info.width * info.height) as u64, rows);
+        match self.overlaps() {
+            false => usual,
+            true => Need {
+                call: usual.call,
+                ..model.need((info.max_side * info.max_side) as u64, rows)
+            },
         }
+    }
+
+    /// Whether the stages of the pipeline go on side by side: on a GPU.
+    pub fn overlaps(&self) -> bool {
+        let runtime = self.runtime.as_ref();
+        runtime.is_some_and(|runtime| runtime.gpu().is_some())
     }
 
     fn names(&self) -> Vec<String> {
@@ -261,25 +309,7 @@ impl Shelf {
     }
 }
 
-/// One step and a picture, at the smallest size.
-fn try_out(model: &Arc<Model>) -> Result<(), InferError> {
-    let mut spec = model.info.spec("", 0);
-    (spec.width, spec.height) = (model.info.min_side, model.info.min_side);
-    (spec.steps, spec.guidance_scale) = (spec.steps.min(4), 1.0);
-    if model.info.validate(&spec).is_err() {
-        // Sides that the export fixed at two lengths.
-        (spec.width, spec.height) = (model.info.width, model.info.height);
-    }
-    for mut row in Row::of_spec(model, &spec)? {
-        for outcome in batch::step(&mut [&mut row])? {
-            outcome?;
-        }
-        row.decode()?;
-    }
-    Ok(())
-}
-
-/// MiB of the folder's graphs and their weights, rounded up.
+/// Bytes of the folder's graphs and their weights.
 fn weight(folder: &Path, print: &Print) -> u64 {
     let is_graphs = |file: &Path| {
         let mut parts = file.strip_prefix(folder).into_iter().flatten();
@@ -291,8 +321,7 @@ fn weight(folder: &Path, print: &Print) -> u64 {
                 .any(|part| of.starts_with(part))
     };
     let sizes = print.iter().filter(|(file, ..)| is_graphs(file));
-    let bytes: u64 = sizes.map(|(_, bytes, _)| bytes).sum();
-    bytes.div_ceil(1 << 20)
+    sizes.map(|(_, bytes, _)| bytes).sum()
 }
 
 /// The folder's files, two levels down.

@@ -92,6 +92,7 @@ impl Work for Machine {
             key: area,
             slots: spec.branches(),
             area,
+            most_slots: usize::MAX,
             done: 0,
             calls: spec.steps,
         };

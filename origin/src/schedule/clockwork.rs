@@ -100,6 +100,15 @@ impl Drop for Tick {
     }
 }
 
+/// The device's memory holds two rows of what is `heavy`, and nothing of what is for `never`.
+fn most_slots(prompt: &str) -> usize {
+    if prompt.contains("heavy") {
+        2
+    } else {
+        usize::MAX
+    }
+}
+
 fn dot(seed: u64) -> Pixels {
     Pixels {
         width: 1,
@@ -154,6 +163,14 @@ impl Work for Clockwork {
         Ok((0..spec.n as u64).map(row).collect())
     }
 
+    fn most_slots(&self, spec: &ImageSpec) -> usize {
+        most_slots(&spec.prompt)
+    }
+
+    fn shortage(&self, spec: &ImageSpec) -> u64 {
+        u64::from(spec.prompt == "never")
+    }
+
     fn step(&self, rows: &mut [&mut Tick], _: usize) -> Vec<Result<(), InferError>> {
         let _ = locked(&self.arrived).send(());
         self.dawdle();
@@ -205,6 +222,7 @@ impl Work for Clockwork {
             key: row.area,
             slots: row.slots,
             area: row.area,
+            most_slots: most_slots(&row.prompt),
             done: row.done,
             calls: row.calls,
         }

@@ -29,6 +29,12 @@ pub enum QueueError {
         /// As configured.
         allowed: u64,
     },
+    /// One picture of it needs more bytes than the memory budget has: it can never run.
+    #[error("a picture needs {lacking} bytes more than infer.memory_mib leaves it")]
+    OverBudget {
+        /// What is lacking.
+        lacking: u64,
+    },
     /// The service is stopping.
     #[error("the service is stopping")]
     Stopping,
@@ -40,7 +46,7 @@ impl QueueError {
         match self {
             Self::Full { .. } => "queue_full",
             Self::Busy { .. } => "queue_busy",
-            Self::TooLarge { .. } => "too_large",
+            Self::TooLarge { .. } | Self::OverBudget { .. } => "too_large",
             Self::Stopping => "stopping",
         }
     }
@@ -51,7 +57,7 @@ impl QueueError {
             Self::Full { retry_after } | Self::Busy { retry_after } => {
                 (retry_after.as_secs_f64().ceil() as u64).max(1)
             }
-            Self::TooLarge { .. } | Self::Stopping => 5,
+            Self::TooLarge { .. } | Self::OverBudget { .. } | Self::Stopping => 5,
         }
     }
 }

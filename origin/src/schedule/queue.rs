@@ -88,8 +88,11 @@ struct Owner {
     shared: Arc<Shared>,
     /// Closed by the engine's thread when it ends.
     ended: watch::Receiver<()>,
-    call_pixels: Box<dyn Fn(&ImageSpec) -> u64 + Send + Sync>,
+    /// Pixels of a request's smallest call, and bytes that it would lack.
+    measure: Measure,
 }
+
+type Measure = Box<dyn Fn(&ImageSpec) -> (u64, u64) + Send + Sync>;
 
 impl Drop for Owner {
     fn drop(&mut self) {
@@ -125,9 +128,10 @@ impl Queue {
         time: Time,
     ) -> std::io::Result<Self> {
         let measured = Arc::clone(&work);
-        let call_pixels = Box::new(move |spec: &ImageSpec| measured.call_pixels(spec));
+        let measure =
+            Box::new(move |spec: &ImageSpec| (measured.call_pixels(spec), measured.shortage(spec)));
         let run = move |shared: &Arc<Shared>| worker::run(&*work, shared);
-        Self::run("engine", 0, settings, observer, time, call_pixels, run)
+        Self::run("engine", 0, settings, observer, time, measure, run)
     }
 
     /// Starts a queue in front of a service elsewhere, which carries `parallel` jobs out at once.
@@ -144,16 +148,8 @@ impl Queue {
         let run = move |shared: &Arc<Shared>| remote::run(&remote, parallel, &runtime, shared);
         let time = Box::new(Instant::now);
         // What its calls take is the service's own affair.
-        let call_pixels = Box::new(|_: &ImageSpec| 0);
-        Self::run(
-            "remote",
-            parallel,
-            settings,
-            observer,
-            time,
-            call_pixels,
-            run,
-        )
+        let measure = Box::new(|_: &ImageSpec| (0, 0));
+        Self::run("remote", parallel, settings, observer, time, measure, run)
     }
 
     fn run(
@@ -162,7 +158,7 @@ impl Queue {
         settings: Settings,
         observer: Observer,
         time: Time,
-        call_pixels: Box<dyn Fn(&ImageSpec) -> u64 + Send + Sync>,
+        measure: Measure,
         work: impl FnOnce(&Arc<Shared>) + Send + 'static,
     ) -> std::io::Result<Self> {
         let shared = Arc::new(Shared {
@@ -196,7 +192,7 @@ impl Queue {
             inner: Arc::new(Owner {
                 shared,
                 ended,
-                call_pixels,
+                measure,
             }),
         })
     }
@@ -211,7 +207,7 @@ impl Queue {
             image: spec,
             deadline,
         } = job;
-        let pixels = (self.inner.call_pixels)(&spec);
+        let (pixels, lacking) = (self.inner.measure)(&spec);
         let cost = spec.n as u64
             * spec.steps_run() as u64
             * (spec.width * spec.height * spec.branches()) as u64;
@@ -223,6 +219,9 @@ impl Queue {
         let allowed = state.settings.batch_pixels as u64;
         if pixels > allowed {
             return Err(QueueError::TooLarge { pixels, allowed });
+        }
+        if lacking > 0 {
+            return Err(QueueError::OverBudget { lacking });
         }
         let queued = state.queued();
         if queued >= state.settings.depth {

@@ -211,6 +211,29 @@ async fn those_behind_a_cancelled_job_move_up() {
     assert_eq!(*last.progress().borrow(), Progress::Queued { position: 0 });
 }
 
+#[test]
+fn rows_join_a_call_only_as_far_as_the_devices_memory_goes() {
+    let bench = Bench::new(small());
+    let _light = (bench.submit("a", "a", 3), bench.submit("b", "b", 3));
+    bench.arrive();
+    // The first went in before the other came.
+    assert!(!bench.call().is_empty());
+    bench.arrive();
+    assert_eq!(bench.call().len(), 2);
+    let bench = Bench::new(small());
+    let _heavy = (
+        bench.submit("heavy a", "a", 3),
+        bench.submit("heavy b", "b", 3),
+    );
+    for _ in 0..6 {
+        bench.arrive();
+        assert_eq!(bench.call().len(), 1);
+    }
+    let error = bench.try_submit("never", "a", 1).unwrap_err();
+    assert_eq!(error.code(), "too_large");
+    assert!(error.to_string().contains("infer.memory_mib"), "{error}");
+}
+
 #[tokio::test]
 async fn a_picture_that_can_never_fit_is_refused_and_one_that_just_fits_runs() {
     let settings = Settings {

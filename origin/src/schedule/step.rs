@@ -108,7 +108,7 @@ fn choose<W: Work>(shared: &Shared, running: &[Running<W>]) -> Option<Turn> {
                     key: facts.key,
                     cost: facts.step_cost(),
                     slots: facts.slots,
-                    limit: state.settings.slots(facts.area),
+                    limit: state.settings.slots(facts.area).min(facts.most_slots),
                 };
                 candidates.push((job.ticket.user.as_str(), candidate));
                 places.push((j, r));

@@ -19,6 +19,14 @@ pub trait Work: Send + Sync + 'static {
     fn call_pixels(&self, spec: &ImageSpec) -> u64 {
         spec.width as u64 * spec.height as u64 * spec.branches() as u64
     }
+    /// Most denoiser rows that the device's memory allows in a call with pictures of the request.
+    fn most_slots(&self, _: &ImageSpec) -> usize {
+        usize::MAX
+    }
+    /// Bytes of the device's memory that one picture of the request would lack.
+    fn shortage(&self, _: &ImageSpec) -> u64 {
+        0
+    }
     /// One step with rows of equal key; each row's own outcome, in order.
     fn step(&self, rows: &mut [&mut Self::Row], max_slots: usize) -> Vec<Result<(), InferError>>;
     /// The picture of a row that has taken all its steps.
@@ -44,6 +52,8 @@ pub struct Facts<K> {
     pub slots: usize,
     /// Pixels of the picture.
     pub area: usize,
+    /// Most denoiser rows that the device's memory allows in a call with it.
+    pub most_slots: usize,
     /// Steps taken.
     pub done: usize,
     /// Steps in all.
@@ -83,6 +93,14 @@ impl Work for Engine {
         Engine::call_pixels(self, spec)
     }
 
+    fn most_slots(&self, spec: &ImageSpec) -> usize {
+        Engine::most_rows(self, spec)
+    }
+
+    fn shortage(&self, spec: &ImageSpec) -> u64 {
+        Engine::shortage(self, spec)
+    }
+
     fn step(&self, rows: &mut [&mut Row], max_slots: usize) -> Vec<Result<(), InferError>> {
         Engine::step(self, rows, max_slots)
     }
@@ -108,6 +126,7 @@ impl Work for Engine {
             key: row.batch_key(),
             slots: row.slots(),
             area: row.area(),
+            most_slots: row.most_rows(),
             done: row.done(),
             calls: row.calls(),
         }

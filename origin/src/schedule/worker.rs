@@ -137,7 +137,10 @@ impl<W: Work> Worker<'_, W> {
             if !self.stages.has_room(settings.max_batch) {
                 return;
             }
-            let slots = |spec: &crate::infer::ImageSpec| settings.slots(spec.width * spec.height);
+            let slots = |spec: &crate::infer::ImageSpec| {
+                let by_memory = self.work.most_slots(spec).max(1);
+                settings.slots(spec.width * spec.height).min(by_memory)
+            };
             let Some(job) = state.take_next(slots) else {
                 return;
             };

@@ -21,6 +21,17 @@ fn a_picture_that_never_fits_the_memory_budget_is_refused_and_costs_nothing() {
 }
 
 #[test]
+fn a_picture_beyond_the_bytes_of_the_device_is_refused_and_a_smaller_one_is_made() {
+    let service = Service::start(&[("SIGNET_INFER__MEMORY_MIB", "8")]);
+    let token = service.token(ALL_SCOPES);
+    let wish = |side: u32| json!({ "prompt": "x", "steps": 1, "width": side, "height": side });
+    let refused = service.generate(&token, &wish(128));
+    assert_eq!(refused.problem(), (400, "too_large".into()));
+    assert_eq!(refused.header("signet-charged"), Some("0"));
+    service.generate(&token, &wish(64)).ok();
+}
+
+#[test]
 fn steps_go_on_while_another_jobs_pictures_are_being_stored() {
     // Every job stops for ever once its pictures are encoded and its rows reserved.
     let service = Service::start(&[("SIGNET_TEST_PAUSE_AT", "reserved")]);
