@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use sha2::{Digest, Sha256};
 use shared::client_ip;
+pub use shared::hex::hex;
 use shared::link::PermittedLink;
 
 use crate::counts;
@@ -133,18 +134,6 @@ fn counted(within: bool, shield: Shield) -> bool {
         counts::limited(shield.policy);
     }
     within
-}
-
-/// Lower-case hex.
-pub fn hex(bytes: &[u8]) -> String {
-    bytes
-        .iter()
-        .fold(String::with_capacity(2 * bytes.len()), |mut out, byte| {
-            for nibble in [byte >> 4, byte & 15] {
-                out.push(char::from_digit(u32::from(nibble), 16).unwrap_or('0'));
-            }
-            out
-        })
 }
 
 /// A permitted link that is within its address's limit and not revoked: it may be read from the bucket.

@@ -127,7 +127,7 @@ fn failed(error: hyper_util::client::legacy::Error) -> OutboundError {
 }
 
 /// An error with its causes: hyper's own text says only where it happened.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(inner) = cause {

@@ -18,6 +18,7 @@ pub mod decided;
 pub mod edge_auth;
 pub mod error_shape;
 pub mod gcra;
+pub mod hex;
 pub mod image_headers;
 pub mod keyring;
 pub mod link;

@@ -8,6 +8,7 @@ use actix_web::cookie::{Cookie, SameSite};
 use actix_web::http::header;
 use moka::sync::Cache;
 use sha2::{Digest, Sha256};
+use shared::hex::hex;
 
 use super::clients::random_token;
 use super::{Caller, Scopes};
@@ -36,11 +37,7 @@ impl Sessions {
     pub fn start(&self, user: &str, now: u64) -> String {
         let token = random_token();
         let name = digest(&token);
-        let jti: String = name
-            .iter()
-            .take(8)
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+        let jti = hex(name.split_at(8).0);
         let caller = Caller {
             user_id: user.into(),
             client_id: "studio".into(),

@@ -1,31 +1,27 @@
 //! Requests as a client of the deployment sends them: any spelling of a target, no redirect followed, one connection
 //! each, nothing waited for or read without a bound.
 
+mod ask;
+
 use std::collections::HashMap;
-use std::convert::Infallible;
-use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::StreamExt;
-use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt, Full, Limited, StreamBody};
-use hyper::body::Frame;
-use hyper::header::{HeaderMap, HeaderName, HeaderValue};
+use http_body_util::{BodyExt, Limited};
+use hyper::header::{HeaderMap, HeaderValue};
 use hyper::{Method, Request, Uri};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::{Client, connect::HttpConnector};
 use hyper_util::rt::TokioExecutor;
 use tower_service::Service;
 
-use super::Finding;
-use super::inputs::Base;
+pub use ask::Ask;
+use ask::Body;
 
-/// Longest wait for an answer.
-const WITHIN: Duration = Duration::from_secs(20);
-/// Longest wait for a picture to be made.
-const GENERATION_WITHIN: Duration = Duration::from_secs(100);
+use super::Finding;
+use crate::outbound::chain;
+
 /// As much of an answer as is read: pictures of an upload fit.
 const AT_MOST: usize = 32 << 20;
 
@@ -58,35 +54,12 @@ impl Service<Uri> for Dialer {
     }
 }
 
-type Body = UnsyncBoxBody<Bytes, Infallible>;
-
 /// The client.
 #[derive(Clone, Debug)]
 pub struct Http {
     client: Client<HttpsConnector<Dialer>, Body>,
     /// Sent with every request to the deployment.
     always: HeaderMap,
-}
-
-/// One request to be.
-#[derive(Debug)]
-pub struct Ask<'a> {
-    base: &'a Base,
-    method: Method,
-    target: String,
-    headers: HeaderMap,
-    body: Payload,
-    within: Duration,
-}
-
-#[derive(Debug)]
-enum Payload {
-    Whole(Bytes),
-    /// So many zeros, their number announced or not.
-    Zeros {
-        length: usize,
-        announced: bool,
-    },
 }
 
 /// One answer that came.
@@ -167,7 +140,11 @@ impl Http {
             .request(ask)
             .map_err(|error| failed(error.to_string()))?;
         let exchange = async {
-            let answer = self.client.request(request).await.map_err(chain)?;
+            let answer = self
+                .client
+                .request(request)
+                .await
+                .map_err(|error| chain(&error))?;
             let (head, body) = answer.into_parts();
             let body = Limited::new(body, AT_MOST).collect().await;
             let body = body.map_err(|_| "the answer is too long or broke off".to_owned())?;
@@ -191,115 +168,6 @@ impl Http {
         *request.headers_mut() = self.always.clone();
         request.headers_mut().extend(ask.headers);
         Ok(request)
-    }
-}
-
-impl Payload {
-    fn stream(self) -> Body {
-        match self {
-            Self::Whole(bytes) => Full::new(bytes).boxed_unsync(),
-            Self::Zeros { length, announced } => {
-                let zeros = Zeros(length, announced);
-                if announced {
-                    return zeros.boxed_unsync();
-                }
-                // A stream has no length of its own: it goes out in chunks.
-                let chunks = zeros.into_data_stream();
-                StreamBody::new(chunks.map(|chunk| chunk.map(Frame::data))).boxed_unsync()
-            }
-        }
-    }
-}
-
-/// Zeros that were not sent yet, and whether their number is announced.
-struct Zeros(usize, bool);
-
-impl hyper::body::Body for Zeros {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        static CHUNK: [u8; 16 << 10] = [0; 16 << 10];
-        let now = self.0.min(CHUNK.len());
-        self.0 -= now;
-        let chunk = CHUNK.get(..now).filter(|chunk| !chunk.is_empty());
-        Poll::Ready(chunk.map(|chunk| Ok(Frame::data(Bytes::from_static(chunk)))))
-    }
-
-    fn size_hint(&self) -> hyper::body::SizeHint {
-        match (self.1, u64::try_from(self.0)) {
-            (true, Ok(left)) => hyper::body::SizeHint::with_exact(left),
-            _ => hyper::body::SizeHint::default(),
-        }
-    }
-}
-
-impl<'a> Ask<'a> {
-    /// A request for `target` of `base`, exactly as it is spelled.
-    pub fn new(base: &'a Base, method: Method, target: impl Into<String>) -> Self {
-        Self {
-            base,
-            method,
-            target: target.into(),
-            headers: HeaderMap::new(),
-            body: Payload::Whole(Bytes::new()),
-            within: WITHIN,
-        }
-    }
-
-    /// GET.
-    pub fn get(base: &'a Base, target: impl Into<String>) -> Self {
-        Self::new(base, Method::GET, target)
-    }
-
-    /// POST without a body.
-    pub fn post(base: &'a Base, target: impl Into<String>) -> Self {
-        Self::new(base, Method::POST, target)
-    }
-
-    /// Method, host and path, for evidence: the query may hold a signature.
-    pub fn place(&self) -> String {
-        let path = self.target.split('?').next().unwrap_or_default();
-        format!("{} {}{path}", self.method, self.base.url())
-    }
-
-    /// With a header; one that is no header is left out.
-    #[must_use]
-    pub fn header(mut self, name: &'static str, value: &str) -> Self {
-        if let Ok(value) = HeaderValue::try_from(value) {
-            self.headers.insert(HeaderName::from_static(name), value);
-        }
-        self
-    }
-
-    /// With an access token.
-    #[must_use]
-    pub fn token(self, token: &str) -> Self {
-        self.header("authorization", &format!("Bearer {token}"))
-    }
-
-    /// With a body.
-    #[must_use]
-    pub fn body(mut self, media: &str, body: impl Into<Bytes>) -> Self {
-        self.body = Payload::Whole(body.into());
-        self.header("content-type", media)
-    }
-
-    /// With a body of so many zeros, their number announced in `Content-Length` or not.
-    #[must_use]
-    pub fn zeros(mut self, media: &str, length: usize, announced: bool) -> Self {
-        self.body = Payload::Zeros { length, announced };
-        self.header("content-type", media)
-    }
-
-    /// Waits as long as a picture may take.
-    #[must_use]
-    pub fn patiently(mut self) -> Self {
-        self.within = GENERATION_WITHIN;
-        self
     }
 }
 
@@ -328,15 +196,4 @@ impl Answer {
     pub fn policy(&self) -> Option<&str> {
         self.header("ratelimit")?.split('"').nth(1)
     }
-}
-
-/// An error with its causes: the outermost alone says only where it happened.
-fn chain(error: impl std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        text = format!("{text}: {inner}");
-        cause = inner.source();
-    }
-    text
 }

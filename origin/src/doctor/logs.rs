@@ -7,6 +7,7 @@ use std::time::Duration;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
+use shared::hex::hex;
 
 use super::http::Ask;
 use super::limits::PROMPT;
@@ -196,17 +197,12 @@ fn judge(line: &Value) -> Result<(), String> {
     let [scheme, kid, mac] = parts.as_slice() else {
         return Err("has a prompt_hash that is not hmac-sha256:kid:mac".into());
     };
-    let hex = mac.len() == 64 && mac.bytes().all(|c| c.is_ascii_hexdigit());
-    if *scheme != "hmac-sha256" || kid.is_empty() || !hex {
+    let is_mac = mac.len() == 64 && mac.bytes().all(|c| c.is_ascii_hexdigit());
+    if *scheme != "hmac-sha256" || kid.is_empty() || !is_mac {
         return Err("has a prompt_hash that is not hmac-sha256:kid:mac".into());
     }
     // Prompts that every visit and every demo makes: a hash without a key is read back with a dictionary.
-    let plain = |prompt: &str| -> String {
-        Sha256::digest(prompt)
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect()
-    };
+    let plain = |prompt: &str| hex(&Sha256::digest(prompt));
     if [PROMPT, "a purple heart"]
         .iter()
         .any(|prompt| plain(prompt) == *mac)
@@ -255,10 +251,7 @@ mod tests {
         ] {
             assert!(judge(&line(&bad)).is_err(), "{bad}");
         }
-        let plain: String = Sha256::digest("a purple heart")
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+        let plain = hex(&Sha256::digest("a purple heart"));
         assert!(
             judge(&line(&format!("hmac-sha256:p-1:{plain}")))
                 .unwrap_err()

@@ -1,6 +1,7 @@
 //! Finding secrets in text: the ones that this deployment has, and what has the shape of one.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
+use shared::hex::hex;
 
 use super::inputs::Known;
 use crate::secret::Secret;
@@ -25,7 +26,7 @@ impl Scanner {
                 let bare = text.trim_end_matches('=');
                 let mut spellings = vec![bare.to_owned(), bare.replace('+', "-").replace('/', "_")];
                 if let Ok(bytes) = STANDARD.decode(text) {
-                    spellings.push(bytes.iter().map(|byte| format!("{byte:02x}")).collect());
+                    spellings.push(hex(&bytes));
                 }
                 spellings.dedup();
                 let long = spellings.into_iter().filter(|text| text.len() >= SHORTEST);

@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::http::{Answer, Ask, Http};
 use super::inputs::{Base, Credentials, Inputs};
 use super::{Finding, given, uploads};
+use crate::auth::provider::encode;
 use crate::clock::Clock;
 
 /// Longest `Retry-After` that is waited for, in seconds.
@@ -217,9 +218,9 @@ impl Visit {
         scope: Option<&str>,
     ) -> Result<Answer, Finding> {
         let (edge, client) = (self.edge()?, self.client()?);
-        let pair = format!("{}:{}", form(&client.id), form(client.secret.expose()));
+        let pair = format!("{}:{}", encode(&client.id), encode(client.secret.expose()));
         let basic = format!("Basic {}", STANDARD.encode(pair));
-        let scope = scope.map(|scope| format!("&scope={}", form(scope)));
+        let scope = scope.map(|scope| format!("&scope={}", encode(scope)));
         let body = format!("grant_type=client_credentials{}", scope.unwrap_or_default());
         self.patiently(http, || {
             Ask::post(edge, "/oauth/token")
@@ -302,16 +303,4 @@ impl Visit {
         }
         evidence
     }
-}
-
-/// `application/x-www-form-urlencoded`, as RFC 6749 wants ids and secrets.
-fn form(text: &str) -> String {
-    text.bytes()
-        .map(|byte| match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
-                char::from(byte).to_string()
-            }
-            other => format!("%{other:02X}"),
-        })
-        .collect()
 }

@@ -12,6 +12,7 @@ use actix_web::http::header::{
 use actix_web::{HttpRequest, HttpResponse};
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
+use shared::hex::hex;
 
 pub use fence::{ImagesOrigin, InvalidOrigin, security_headers};
 
@@ -45,12 +46,12 @@ pub fn version(assets: &[Asset]) -> String {
             hash.update(part);
         }
     }
-    hex(&hash.finalize(), 8)
+    short_hex(&hash.finalize().into(), 8)
 }
 
-fn hex(bytes: &[u8], first: usize) -> String {
-    let digits = bytes.iter().take(first);
-    digits.map(|byte| format!("{byte:02x}")).collect()
+/// The first bytes of a hash.
+fn short_hex(hash: &[u8; 32], first: usize) -> String {
+    hex(hash.get(..first).unwrap_or(hash))
 }
 
 /// The headers of a page and its files.
@@ -74,7 +75,7 @@ impl Fence {
         cache: &'static str,
         body: Bytes,
     ) -> HttpResponse {
-        let tag = format!("\"{}\"", hex(&Sha256::digest(&body), 12));
+        let tag = format!("\"{}\"", short_hex(&Sha256::digest(&body).into(), 12));
         let known = request.headers().get_all(IF_NONE_MATCH);
         let known = known.filter_map(|value| value.to_str().ok());
         let has_it = known.flat_map(|value| value.split(',')).any(|one| {

@@ -206,7 +206,7 @@ fn find(keys: &[Arc<Jwk>], kid: Option<&str>) -> Option<Arc<Jwk>> {
 }
 
 /// Percent-encodes everything but letters, digits and `-._~`.
-pub(in crate::auth) fn encode(text: &str) -> String {
+pub(crate) fn encode(text: &str) -> String {
     text.bytes()
         .map(|byte| match byte {
             b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {

@@ -9,8 +9,9 @@ use std::sync::Arc;
 
 pub use settings::ProviderSettings;
 
+pub(super) use documents::Endpoints;
+pub(crate) use documents::encode;
 use documents::{Documents, Exchanged};
-pub(super) use documents::{Endpoints, encode};
 use http::Http;
 use jwt::Claims;
 

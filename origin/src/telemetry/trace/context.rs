@@ -23,10 +23,6 @@ fn bytes<const N: usize>(text: &str) -> Option<[u8; N]> {
     (found != [0; N]).then_some(found)
 }
 
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 impl Context {
     /// Reads a `traceparent`; `None` for anything that is none.
     pub fn parse(text: &str) -> Option<Self> {
@@ -100,6 +96,7 @@ impl Context {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use shared::hex::hex;
 
     const GOOD: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 

@@ -2,8 +2,8 @@
 
 use serde_json::{Value as Json, json};
 
-use super::context::hex;
 use super::{Span, Value};
+use shared::hex::hex;
 
 /// An `ExportTraceServiceRequest`.
 pub fn request(spans: &[Span]) -> Json {
