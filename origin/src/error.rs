@@ -68,91 +68,87 @@ pub enum ApiError {
     Internal(String),
 }
 
-const fn own(status: u16, code: &'static str, title: &'static str) -> Problem {
-    Problem {
-        status,
-        code,
-        title,
-    }
-}
-
 impl ApiError {
     /// Status, code and title.
     pub fn problem(&self) -> Problem {
         match self {
             Self::Problem(problem) => *problem,
-            Self::Invalid(_) => own(400, "invalid_request", "The request is not valid."),
+            Self::Invalid(_) => Problem::new(400, "invalid_request", "The request is not valid."),
             Self::Anonymous | Self::Unauthorized => problem::UNAUTHORIZED,
-            Self::Scope(_) => own(
+            Self::Scope(_) => Problem::new(
                 403,
                 "insufficient_scope",
                 "The token does not have the scope for this.",
             ),
-            Self::CrossSite => own(
+            Self::CrossSite => Problem::new(
                 403,
                 "cross_site",
                 "This request must come from the studio's own page.",
             ),
-            Self::Suspended => own(403, "suspended", "This account is suspended."),
+            Self::Suspended => Problem::new(403, "suspended", "This account is suspended."),
             Self::Limited(_) => problem::RATE_LIMITED,
-            Self::StorageQuota { .. } => own(
+            Self::StorageQuota { .. } => Problem::new(
                 429,
                 "storage_quota",
                 "The storage quota is used up; delete pictures first.",
             ),
-            Self::Busy(_) => own(503, "busy", "Too many jobs are waiting."),
+            Self::Busy(_) => Problem::new(503, "busy", "Too many jobs are waiting."),
             Self::TooLarge => crate::jobs::job_problem("too_large"),
-            Self::Stopping => own(
+            Self::Stopping => Problem::new(
                 503,
                 "stopping",
                 "The service is being restarted; nothing was charged.",
             ),
             Self::Deadline => crate::jobs::job_problem("deadline"),
-            Self::Cancelled => own(409, "cancelled", "The job was cancelled."),
-            Self::IdempotencyMismatch => own(
+            Self::Cancelled => Problem::new(409, "cancelled", "The job was cancelled."),
+            Self::IdempotencyMismatch => Problem::new(
                 422,
                 "idempotency_mismatch",
                 "The Idempotency-Key was used before with another body.",
             ),
-            Self::TooManyStreams => own(
+            Self::TooManyStreams => Problem::new(
                 429,
                 "too_many_streams",
                 "The job has as many event streams as it may.",
             ),
             Self::State(StateError::Full) => {
-                own(507, "state_full", "The service has no room left.")
+                Problem::new(507, "state_full", "The service has no room left.")
             }
-            Self::State(_) => own(
+            Self::State(_) => Problem::new(
                 503,
                 "state_unavailable",
                 "The service cannot record the request.",
             ),
             Self::Store(StoreError::Full(_)) => {
-                own(507, "store_full", "The image store has no room left.")
+                Problem::new(507, "store_full", "The image store has no room left.")
             }
             Self::Store(StoreError::NotFound) => problem::NOT_FOUND,
             Self::Store(_) => problem::STORE_UNAVAILABLE,
             Self::Infer(InferError::UnknownModel(_)) => {
-                own(404, "unknown_model", "No such model is loaded.")
+                Problem::new(404, "unknown_model", "No such model is loaded.")
             }
-            Self::Infer(InferError::NoModel { .. }) => own(
+            Self::Infer(InferError::NoModel { .. }) => Problem::new(
                 409,
                 "no_model",
                 "No model could be loaded; all stays as it was.",
             ),
-            Self::Infer(InferError::LastModel(_)) => own(
+            Self::Infer(InferError::LastModel(_)) => Problem::new(
                 409,
                 "last_model",
                 "The only model that is loaded cannot be taken out.",
             ),
             Self::Infer(InferError::BadSpec { .. }) => {
-                own(400, "invalid_request", "The request is not valid.")
+                Problem::new(400, "invalid_request", "The request is not valid.")
             }
-            Self::Infer(InferError::Cancelled) => own(409, "cancelled", "The job was cancelled."),
+            Self::Infer(InferError::Cancelled) => {
+                Problem::new(409, "cancelled", "The job was cancelled.")
+            }
             Self::Infer(error) => crate::jobs::job_problem(error.code()),
             Self::Provider(error) => error.problem(),
-            Self::Upload(error) => own(error.status(), error.code(), error.title()),
-            Self::Internal(_) => own(500, "internal", "Something went wrong here; it was logged."),
+            Self::Upload(error) => Problem::new(error.status(), error.code(), error.title()),
+            Self::Internal(_) => {
+                Problem::new(500, "internal", "Something went wrong here; it was logged.")
+            }
         }
     }
 

@@ -26,6 +26,7 @@ use futures_util::FutureExt;
 use prometheus::IntCounter;
 use shared::decided::Pair;
 use shared::error_shape::Shape;
+use shared::hex::hex;
 use shared::{problem, secret_in_query};
 
 use crate::auth::Recognised;
@@ -297,15 +298,9 @@ fn request_id(request: &ServiceRequest) -> String {
     let is_plain = |id: &&str| {
         (8..=64).contains(&id.len()) && id.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'-')
     };
-    given.filter(is_plain).map_or_else(
-        || {
-            rand::random::<[u8; 16]>()
-                .iter()
-                .map(|byte| format!("{byte:02x}"))
-                .collect()
-        },
-        str::to_owned,
-    )
+    given
+        .filter(is_plain)
+        .map_or_else(|| hex(&rand::random::<[u8; 16]>()), str::to_owned)
 }
 
 /// # Errors

@@ -14,90 +14,97 @@ pub struct Problem {
 /// Media type of the answer.
 pub const MEDIA_TYPE: &str = "application/problem+json";
 
-const fn problem(status: u16, code: &'static str, title: &'static str) -> Problem {
-    Problem {
-        status,
-        code,
-        title,
+impl Problem {
+    /// A problem of this status, code and title.
+    pub const fn new(status: u16, code: &'static str, title: &'static str) -> Self {
+        Self {
+            status,
+            code,
+            title,
+        }
     }
 }
 
 /// Links open with GET and HEAD only.
-pub const METHOD_NOT_ALLOWED: Problem = problem(
+pub const METHOD_NOT_ALLOWED: Problem = Problem::new(
     405,
     "method_not_allowed",
     "This method is not allowed here.",
 );
 /// Not the one spelling of a link.
-pub const MALFORMED_LINK: Problem = problem(
+pub const MALFORMED_LINK: Problem = Problem::new(
     400,
     "malformed_link",
     "The link is not in the form that Signet signs.",
 );
 /// No or another signature.
 pub const BAD_SIGNATURE: Problem =
-    problem(403, "bad_signature", "The link has no valid signature.");
+    Problem::new(403, "bad_signature", "The link has no valid signature.");
 /// Past its time.
-pub const LINK_EXPIRED: Problem = problem(410, "link_expired", "The link has expired.");
+pub const LINK_EXPIRED: Problem = Problem::new(410, "link_expired", "The link has expired.");
 /// Signed for longer than allowed.
-pub const LIFE_TOO_LONG: Problem = problem(
+pub const LIFE_TOO_LONG: Problem = Problem::new(
     403,
     "life_too_long",
     "The link is valid for longer than links may be.",
 );
 /// Opened from elsewhere.
-pub const IP_MISMATCH: Problem = problem(403, "ip_mismatch", "The link is not for this address.");
+pub const IP_MISMATCH: Problem =
+    Problem::new(403, "ip_mismatch", "The link is not for this address.");
 /// Revoked link, epoch or owner.
-pub const LINK_REVOKED: Problem = problem(403, "link_revoked", "The link was revoked.");
+pub const LINK_REVOKED: Problem = Problem::new(403, "link_revoked", "The link was revoked.");
 /// Embedded by a page that may not.
-pub const REFERER_DENIED: Problem = problem(
+pub const REFERER_DENIED: Problem = Problem::new(
     403,
     "referer_denied",
     "This page may not embed the picture.",
 );
 /// Over a limit.
-pub const RATE_LIMITED: Problem = problem(429, "rate_limited", "Too many requests.");
+pub const RATE_LIMITED: Problem = Problem::new(429, "rate_limited", "Too many requests.");
 /// No such object or route.
-pub const NOT_FOUND: Problem = problem(404, "not_found", "There is nothing here.");
+pub const NOT_FOUND: Problem = Problem::new(404, "not_found", "There is nothing here.");
 /// Range outside the object.
-pub const RANGE_NOT_SATISFIABLE: Problem = problem(
+pub const RANGE_NOT_SATISFIABLE: Problem = Problem::new(
     416,
     "range_not_satisfiable",
     "The range lies outside the picture.",
 );
 /// A host that is not ours.
-pub const UNKNOWN_HOST: Problem = problem(421, "unknown_host", "This host is not served here.");
+pub const UNKNOWN_HOST: Problem =
+    Problem::new(421, "unknown_host", "This host is not served here.");
 /// Sent in clear where only HTTPS is served.
-pub const HTTPS_REQUIRED: Problem = problem(
+pub const HTTPS_REQUIRED: Problem = Problem::new(
     403,
     "https_required",
     "Only HTTPS is served here; what was sent in clear may have been read.",
 );
 /// Too large a body.
 pub const BODY_TOO_LARGE: Problem =
-    problem(413, "body_too_large", "The body is larger than allowed.");
+    Problem::new(413, "body_too_large", "The body is larger than allowed.");
 /// Not through the edge.
-pub const EDGE_ONLY: Problem = problem(403, "edge_only", "This origin answers only to its edge.");
+pub const EDGE_ONLY: Problem =
+    Problem::new(403, "edge_only", "This origin answers only to its edge.");
 /// No valid access token.
-pub const UNAUTHORIZED: Problem = problem(401, "unauthorized", "A valid access token is needed.");
+pub const UNAUTHORIZED: Problem =
+    Problem::new(401, "unauthorized", "A valid access token is needed.");
 /// A token in a query string.
-pub const TOKEN_IN_QUERY: Problem = problem(
+pub const TOKEN_IN_QUERY: Problem = Problem::new(
     400,
     "token_in_query",
     "Tokens are not accepted in the query string.",
 );
 /// The edge cannot reach the origin.
-pub const ORIGIN_UNREACHABLE: Problem = problem(
+pub const ORIGIN_UNREACHABLE: Problem = Problem::new(
     502,
     "origin_unreachable",
     "The service behind the edge does not answer.",
 );
 /// The store cannot be reached.
 pub const STORE_UNAVAILABLE: Problem =
-    problem(503, "store_unavailable", "The image store does not answer.");
+    Problem::new(503, "store_unavailable", "The image store does not answer.");
 /// Wrongly set up.
 pub const MISCONFIGURED: Problem =
-    problem(503, "misconfigured", "The service is not set up correctly.");
+    Problem::new(503, "misconfigured", "The service is not set up correctly.");
 
 /// The JSON body: `type`, `title`, `status`, `code`, and what is known of `detail` and `request_id`.
 pub fn problem_json(problem: Problem, detail: Option<&str>, request_id: Option<&str>) -> String {

@@ -54,52 +54,44 @@ pub enum ProviderError {
     Picture(&'static str),
 }
 
-const fn own(status: u16, code: &'static str, title: &'static str) -> Problem {
-    Problem {
-        status,
-        code,
-        title,
-    }
-}
-
 /// Every code of this module, with what it means.
 const PROBLEMS: [Problem; 8] = [
-    own(
+    Problem::new(
         503,
         "provider_budget",
         "The day's budget for this model is spent; nothing was charged.",
     ),
-    own(
+    Problem::new(
         502,
         "provider_unreachable",
         "The provider of this model cannot be reached; nothing was charged.",
     ),
-    own(
+    Problem::new(
         503,
         "provider_busy",
         "The provider of this model is busy; nothing was charged.",
     ),
-    own(
+    Problem::new(
         503,
         "provider_misconfigured",
         "The provider of this model does not serve us; nothing was charged.",
     ),
-    own(
+    Problem::new(
         422,
         "provider_rejected",
         "The provider of this model will not make this picture.",
     ),
-    own(
+    Problem::new(
         502,
         "provider_failed",
         "The provider of this model failed; nothing was charged.",
     ),
-    own(
+    Problem::new(
         504,
         "provider_late",
         "The provider of this model took too long; nothing was charged.",
     ),
-    own(
+    Problem::new(
         502,
         "provider_answer",
         "The provider of this model sent no usable picture; nothing was charged.",

@@ -11,6 +11,7 @@ use std::path::Path;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
+use shared::hex::hex;
 use shared::keyring::is_kid;
 use unicode_normalization::UnicodeNormalization;
 use zeroize::Zeroizing;
@@ -32,12 +33,8 @@ struct Key {
 
 impl Key {
     fn fresh(now: u64) -> Self {
-        let id: String = rand::random::<[u8; 4]>()
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
         Self {
-            kid: format!("p-{id}"),
+            kid: format!("p-{}", hex(&rand::random::<[u8; 4]>())),
             key: Zeroizing::new(rand::random()),
             since: now,
         }
@@ -65,11 +62,8 @@ impl Key {
             return String::new();
         };
         mac.update(folded.as_bytes());
-        let mut text = format!("hmac-sha256:{}:", self.kid);
-        for byte in mac.finalize().into_bytes() {
-            let _ = write!(text, "{byte:02x}");
-        }
-        text
+        let mac = hex(&mac.finalize().into_bytes());
+        format!("hmac-sha256:{}:{mac}", self.kid)
     }
 }
 

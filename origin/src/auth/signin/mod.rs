@@ -16,6 +16,7 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use moka::sync::Cache;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
+use shared::problem::Problem;
 use subtle::ConstantTimeEq;
 
 use super::clients::random_token;
@@ -145,18 +146,18 @@ async fn send_away(app: &App, provider: &Provider) -> Result<HttpResponse, ApiEr
 }
 
 /// The provider does not answer.
-const PROVIDER_AWAY: shared::problem::Problem = shared::problem::Problem {
-    status: 503,
-    code: "provider_unavailable",
-    title: "The sign-in provider does not answer.",
-};
+const PROVIDER_AWAY: Problem = Problem::new(
+    503,
+    "provider_unavailable",
+    "The sign-in provider does not answer.",
+);
 
 /// The provider's answer does not belong to a sign-in that this browser began here.
-const SIGN_IN_FAILED: shared::problem::Problem = shared::problem::Problem {
-    status: 400,
-    code: "sign_in_failed",
-    title: "The sign-in did not work out; begin again.",
-};
+const SIGN_IN_FAILED: Problem = Problem::new(
+    400,
+    "sign_in_failed",
+    "The sign-in did not work out; begin again.",
+);
 
 /// What the provider sends back with the browser.
 #[derive(Debug, Deserialize)]
