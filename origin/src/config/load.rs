@@ -76,13 +76,13 @@ pub fn load(
         // Typed first, so that the error knows the line.
         toml::from_str::<Settings>(&text).map_err(|error| ConfigError::Invalid {
             place: place.clone(),
-            reason: error.to_string().trim_end().to_owned(),
+            reason: with_line(&error, &text),
         })?;
         let written: Table =
             text.parse()
                 .map_err(|error: toml::de::Error| ConfigError::Invalid {
                     place: place.clone(),
-                    reason: error.to_string(),
+                    reason: with_line(&error, &text),
                 })?;
         for (setting, variable) in SECRETS {
             if find(&written, setting).is_some() {
@@ -147,19 +147,36 @@ fn is_ours(name: &str) -> bool {
 
 impl Settings {
     fn try_from_table(table: &Table) -> Result<Self, String> {
-        // The value at fault may be a secret: only the first line, which names setting and expectation, is told.
         Value::Table(table.clone())
             .try_into()
-            .map_err(|error: toml::de::Error| {
-                let text = error.message().to_owned();
-                if text.starts_with("invalid") {
-                    text.split(", expected")
-                        .nth(1)
-                        .map_or("has the wrong form".into(), |end| format!("expected{end}"))
-                } else {
-                    text
-                }
-            })
+            .map_err(|error: toml::de::Error| without_value(&error))
+    }
+}
+
+/// What is expected, and the setting's name; never the value at fault, which may be a secret.
+fn without_value(error: &toml::de::Error) -> String {
+    let text = error.message().to_owned();
+    if text.starts_with("invalid") {
+        text.split(", expected")
+            .nth(1)
+            .map_or("has the wrong form".into(), |end| format!("expected{end}"))
+    } else {
+        text
+    }
+}
+
+/// The same with the place in the file and the name that stands there. The error's own words would show the whole line,
+/// and a secret under a mistyped name with it.
+fn with_line(error: &toml::de::Error, text: &str) -> String {
+    let told = without_value(error);
+    let Some(before) = error.span().and_then(|span| text.get(..span.start)) else {
+        return told;
+    };
+    let line = before.matches('\n').count();
+    let written = text.lines().nth(line).unwrap_or_default();
+    match written.split_once('=') {
+        Some((name, _)) => format!("line {}, {}: {told}", line + 1, name.trim()),
+        None => format!("line {}: {told}", line + 1),
     }
 }
 
@@ -294,8 +311,22 @@ mod tests {
     }
 
     #[test]
-    fn no_error_shows_a_value_of_the_environment() {
+    fn no_error_shows_a_value() {
         let error = with("", &[("SIGNET_QUEUE__DEPTH", "hunter2")]).unwrap_err();
         assert!(!error.contains("hunter2"), "{error}");
+        for (text, name) in [
+            (
+                "\n[edge]\nkey = \"e1:hunter2\"\n",
+                "line 3, key: unknown field `key`",
+            ),
+            ("[queue]\ndepth = \"hunter2\"\n", "line 2, depth: expected "),
+            ("[edge]\nkeys = \"hunter2\n", "line 2, keys: "),
+        ] {
+            let error = with(text, &[]).unwrap_err();
+            assert!(
+                !error.contains("hunter2") && error.contains(name),
+                "{error}"
+            );
+        }
     }
 }

@@ -80,7 +80,8 @@ pub fn read_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
             || text.starts_with("missing field")
             || text.starts_with("duplicate field")
         {
-            text.split(" at line").next().unwrap_or("").to_owned()
+            let told = text.split(" at line").next().unwrap_or("");
+            all_unknown(body, told).unwrap_or_else(|| told.to_owned())
         } else {
             format!(
                 "the body is not the JSON that is expected here (line {}, column {})",
@@ -90,6 +91,21 @@ pub fn read_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
         };
         ApiError::Invalid(told)
     })
+}
+
+/// serde names the first unknown field and all known ones: this names every unknown one, where there are more.
+fn all_unknown(body: &[u8], told: &str) -> Option<String> {
+    let (_, known) = told.split_once(", expected ")?;
+    let known: Vec<&str> = known.split('`').skip(1).step_by(2).collect();
+    let body: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(body).ok()?;
+    let unknown: Vec<String> = body
+        .keys()
+        .filter(|name| !known.contains(&name.as_str()))
+        .map(|name| format!("`{name}`"))
+        .collect();
+    let known = known.join("`, `");
+    (unknown.len() > 1)
+        .then(|| format!("unknown fields {}, expected `{known}`", unknown.join(", ")))
 }
 
 /// Validates every field against the model.
@@ -183,6 +199,15 @@ mod tests {
     #[test]
     fn unknown_fields_are_named_and_values_are_not() {
         assert!(told(r#"{"prompt":"x","stepz":3}"#).contains("stepz"));
+        let two = told(r#"{"stepz":3,"prompt":"x","a`b":{"c":"secret words"}}"#);
+        assert!(
+            two.starts_with("unknown fields ") && two.contains("`stepz`") && two.contains("`a`b`"),
+            "{two}"
+        );
+        assert!(
+            !two.contains("secret") && two.contains("expected `prompt`, "),
+            "{two}"
+        );
         assert!(told("{}").contains("prompt"));
         assert!(!told(r#"{"prompt":"x","width":"secret words"}"#).contains("secret"));
         assert!(!told(r#"{"prompt":"secret words"#).contains("secret"));

@@ -66,7 +66,6 @@ pub(super) fn log(app: &App, job: &Admitted, rows: &[ImageRow], queue_ms: u64, r
         GenerationLine {
             user_id: user,
             ip: *address,
-            now: app.clock.seconds(),
             prompt_hash: &prompt_hash.now,
             prompt_hash_before: before,
             output_key: row.key.as_str(),

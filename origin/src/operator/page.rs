@@ -65,8 +65,14 @@ pub async fn page(
         Err(error) => return Err(error),
     };
     let mut response = site.fence.fresh(status, HTML, site.page.clone());
-    if status == StatusCode::UNAUTHORIZED {
-        let challenge = HeaderValue::from_static("Bearer realm=\"signet\", scope=\"admin\"");
+    let challenge = match status {
+        StatusCode::UNAUTHORIZED => Some("Bearer realm=\"signet\", scope=\"admin\""),
+        StatusCode::FORBIDDEN => {
+            Some("Bearer realm=\"signet\", error=\"insufficient_scope\", scope=\"admin\"")
+        }
+        _ => None,
+    };
+    if let Some(challenge) = challenge.map(HeaderValue::from_static) {
         response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
     }
     Ok(response)

@@ -34,7 +34,6 @@ impl AuditRow {
             event = "operator_action",
             actor = self.actor,
             ip = self.address,
-            timestamp = crate::clock::rfc3339(self.at),
             action = self.action,
             subject = self.subject,
             outcome,

@@ -13,8 +13,6 @@ pub struct GenerationLine<'a> {
     pub user_id: &'a str,
     /// The client's address.
     pub ip: IpAddr,
-    /// Unix seconds.
-    pub now: u64,
     /// Keyed, so that equal prompts are seen and none can be read.
     pub prompt_hash: &'a str,
     /// Under the key before, for the day after a change: joins what was repeated across it.
@@ -42,14 +40,13 @@ pub struct GenerationLine<'a> {
 }
 
 impl GenerationLine<'_> {
-    /// Writes the line.
+    /// Writes the line; its `timestamp` is every line's own.
     pub fn write(&self) {
         tracing::info!(
             target: "signet::generation",
             event = "image_generated",
             user_id = self.user_id,
             ip = %self.ip,
-            timestamp = crate::clock::rfc3339(self.now),
             prompt_hash = self.prompt_hash,
             prompt_hash_before = self.prompt_hash_before,
             output_key = self.output_key,

@@ -24,6 +24,23 @@ fn a_request_without_a_token_is_challenged_without_an_error_and_a_bad_one_with_i
 }
 
 #[test]
+fn the_operators_page_tells_which_scope_it_wants() {
+    let service = Service::start(&[]);
+    let ask = |token: &str| {
+        let page = Request::new(service.operator, "GET", "/admin")
+            .token(token)
+            .send();
+        let challenge = page.header("www-authenticate").map(str::to_owned);
+        (page.status, challenge.unwrap_or_default())
+    };
+    let (status, challenge) = ask(&service.token(ALL_SCOPES));
+    let wanted = "Bearer realm=\"signet\", error=\"insufficient_scope\", scope=\"admin\"";
+    assert_eq!((status, challenge.as_str()), (403, wanted));
+    assert_eq!(ask(&service.token("admin")), (200, String::new()));
+    assert_eq!(ask("x").0, 401);
+}
+
+#[test]
 fn every_listener_answers_other_methods_with_those_of_the_route() {
     let service = Service::start(&[]);
     let token = service.token("admin");

@@ -130,6 +130,10 @@ fn each_picture_leaves_one_line_without_its_prompt() {
         .filter(|line: &Value| line["event"] == "image_generated")
         .collect();
     assert_eq!(lines.len(), 2);
+    // Of a name that stands twice readers take one or the other.
+    for line in log.lines() {
+        assert_eq!(line.matches("\"timestamp\":").count(), 1, "{line}");
+    }
     for (line, image) in lines.iter().zip(answer["images"].as_array().unwrap()) {
         assert_eq!(line["output_key"], image["key"]);
         assert_eq!(line["output_bytes"], image["bytes"]);
