@@ -60,16 +60,34 @@ const envFile = path.join(RUN, "env");
 // For `signet doctor`: where the store and the logs are, beside what every client may know.
 const doctorFile = path.join(RUN, "doctor.env");
 let envWritten = null;
+/** What another demo, still up in this checkout, had put there. */
+let envBefore = null;
+let doctorBefore = null;
 let stateDir = null;
+
+const textOf = (file) => (fs.existsSync(file) ? fs.readFileSync(file, "utf8") : null);
+
+/** Whether the demo that wrote this `.run/env` answers. */
+async function isUp(text) {
+  const url = /^OPERATOR_URL='(http:[^']+)'$/m.exec(text)?.[1];
+  if (!url) return false;
+  const answer = await Promise.race([request(`${url}/healthz`).catch(() => null), sleep(1000)]);
+  return answer?.status === 200;
+}
 
 /** Ends every process within 10 s, then removes what only a running demo may leave behind. */
 async function stop(code) {
   if (stopping) return stopping;
   stopping = (async () => {
-    // Another demo in the same checkout may have put its own file there.
-    if (envWritten && fs.existsSync(envFile) && fs.readFileSync(envFile, "utf8") === envWritten) {
-      fs.rmSync(envFile, { force: true });
-      fs.rmSync(doctorFile, { force: true });
+    // Another demo in the same checkout may have put its own file there, or want the one back that stood there before.
+    if (envWritten && textOf(envFile) === envWritten) {
+      if (envBefore && (await isUp(envBefore))) {
+        if (doctorBefore) writeWhole(doctorFile, doctorBefore);
+        writeWhole(envFile, envBefore);
+      } else {
+        fs.rmSync(envFile, { force: true });
+        fs.rmSync(doctorFile, { force: true });
+      }
     }
     const left = [...children.values()];
     for (const child of left) signalGroup(child, "SIGTERM");
@@ -148,10 +166,8 @@ function addClient(env, name, scopes) {
 
 /** Removes what a demo left that was killed: whoever waits for `.run/env` must not read of a service that is gone. */
 async function forgetTheDead() {
-  const text = fs.existsSync(envFile) ? fs.readFileSync(envFile, "utf8") : null;
-  if (text === null) return;
-  const url = /^OPERATOR_URL='(http:[^']+)'$/m.exec(text)?.[1];
-  if (url && (await request(`${url}/healthz`).catch(() => null))) return;
+  const text = textOf(envFile);
+  if (text === null || (await isUp(text))) return;
   fs.rmSync(envFile, { force: true });
   fs.rmSync(doctorFile, { force: true });
 }
@@ -201,6 +217,7 @@ async function main() {
   const storage = Object.entries(originEnv).filter(([name]) => name.startsWith("SIGNET_STORAGE__"));
   const beside = [...storage, ["SERVICE_LOG", path.join(RUN, "origin.log")], ["SOURCE_TREE", ROOT]];
   const shell = (value) => `'${value.replaceAll("'", "'\\''")}'`;
+  [envBefore, doctorBefore] = [textOf(envFile), textOf(doctorFile)];
   writeWhole(doctorFile, beside.map(([name, value]) => `${name}=${shell(value)}\n`).join(""));
   writeWhole(envFile, envWritten);
 

@@ -1,8 +1,10 @@
 // The whole way on real parts: token → generate → link → fetch through the edge → decode, and every way to be refused.
 import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
 import { after, before, test } from "node:test";
 import fs from "node:fs";
-import { Client, freshAddress, signLink, startDemo, request } from "./harness.mjs";
+import path from "node:path";
+import { Client, ROOT, freshAddress, signLink, startDemo, request } from "./harness.mjs";
 import { decodePng } from "./png.mjs";
 
 let demo, env, client, token, image;
@@ -149,6 +151,18 @@ test("malformed_requests_get_a_code_and_cost_nothing", async () => {
   }
   const unlimited = ([policy]) => !["token", "user-hour", "storage", "jobs"].includes(policy) ? false : true;
   assert.deepEqual((await used()).filter(unlimited), before.filter(unlimited));
+});
+
+test("another_demo_in_the_same_checkout_gives_the_environment_file_back", async () => {
+  const before = fs.readFileSync(demo.envFile, "utf8");
+  const argv = [path.join(ROOT, "scripts/lib/demo.mjs"), "--once", "a red apple"];
+  const other = spawn(process.execPath, argv, { stdio: ["ignore", "pipe", "ignore"] });
+  let output = "";
+  other.stdout.on("data", (part) => (output += part));
+  assert.equal(await new Promise((done) => other.once("close", done)), 0);
+  assert.equal(JSON.parse(output).status, 200);
+  assert.equal(fs.readFileSync(demo.envFile, "utf8"), before);
+  assert.equal(fs.statSync(demo.envFile).mode & 0o777, 0o600);
 });
 
 test("the_demo_stops_within_ten_seconds_and_leaves_no_secret", async () => {
