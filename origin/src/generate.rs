@@ -7,11 +7,11 @@
 mod admit;
 mod idempotency;
 mod objects;
+mod observe;
+mod prefer;
 mod reference;
 mod request;
 mod stages;
-mod told;
-mod wish;
 
 use std::sync::Arc;
 
@@ -30,8 +30,8 @@ pub(crate) use admit::again;
 use admit::{Admitted, Origin};
 use idempotency::Known;
 pub(crate) use objects::{store_objects, uuid_v7};
+use prefer::Preference;
 pub use request::{GenerateBody, read_json};
-use wish::Wish;
 
 /// How long results are kept: 30 days, in seconds.
 pub const KEEP_RESULTS_SECONDS: u64 = 30 * 24 * 3600;
@@ -45,7 +45,7 @@ pub async fn generate(
     body: SignedBody,
     app: web::Data<App>,
 ) -> Result<HttpResponse, ApiError> {
-    let wish = Wish::read(&request);
+    let preference = Preference::read(&request);
     let key = idempotency::read(&request, &body, &app.publisher.ring.get())?;
     // Held until the job is written down: of two equal requests at once, the second finds the first.
     let turn = match &key {
@@ -53,7 +53,7 @@ pub async fn generate(
             let turn = app.jobs.turn().await;
             if let Some(known) = idempotency::known(&app, &caller, key).await? {
                 drop(turn);
-                return replay(&app, &caller, &wish, known).await;
+                return replay(&app, &caller, &preference, known).await;
             }
             Some(turn)
         }
@@ -89,7 +89,7 @@ pub async fn generate(
         .stage(trace, "limits", span, Vec::new(), admitted.is_err());
     let reservation = admitted?;
     let origin = Origin::of(&request, &caller, address, &reservation);
-    let can_return = key.is_some() || wish.is_async();
+    let can_return = key.is_some() || preference.is_async();
     // A client who leaves in the middle of it leaves a job that is admitted or none.
     let admission = admit::admit(
         app.get_ref().clone(),
@@ -108,7 +108,7 @@ pub async fn generate(
     let leaving = admission
         .await
         .map_err(|error| ApiError::Internal(error.to_string()))??;
-    let answer = wait(&app, &caller, &wish, &leaving.0).await;
+    let answer = wait(&app, &caller, &preference, &leaving.0).await;
     leaving.stay();
     answer
 }
@@ -131,10 +131,10 @@ async fn make(app: &App, job: &mut Admitted) -> Result<stages::StoredImages, Api
 async fn wait(
     app: &App,
     caller: &Caller,
-    wish: &Wish,
+    preference: &Preference,
     live: &Arc<Live>,
 ) -> Result<HttpResponse, ApiError> {
-    if let Ok(ended) = tokio::time::timeout(wish.wait(), live.ended()).await {
+    if let Ok(ended) = tokio::time::timeout(preference.wait(), live.ended()).await {
         let done = render(app, &caller.user_id, &live.id, live.milliunits, &ended).await?;
         return Ok(HttpResponse::Ok().json(done));
     }
@@ -142,7 +142,7 @@ async fn wait(
     let (location, job) = under_way(app, live);
     let mut answer = HttpResponse::Accepted();
     answer.insert_header((header::LOCATION, location));
-    if wish.is_async() {
+    if preference.is_async() {
         answer.insert_header(("preference-applied", "respond-async"));
     }
     Ok(answer.json(job))
@@ -152,11 +152,11 @@ async fn wait(
 async fn replay(
     app: &App,
     caller: &Caller,
-    wish: &Wish,
+    preference: &Preference,
     known: Known,
 ) -> Result<HttpResponse, ApiError> {
     let mut answer = match known {
-        Known::Live(live) => wait(app, caller, wish, &live).await?,
+        Known::Live(live) => wait(app, caller, preference, &live).await?,
         Known::Ended(id, milliunits, ended) => {
             HttpResponse::Ok().json(render(app, &caller.user_id, &id, milliunits, &ended).await?)
         }

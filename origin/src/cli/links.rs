@@ -11,7 +11,7 @@ use shared::object_key::ObjectKey;
 use super::rotate::{self, RotateArguments};
 use crate::clock::{Clock, rfc3339};
 use crate::config::Settings;
-use crate::publish::{LinkWish, Publisher};
+use crate::publish::{LinkOptions, Publisher};
 use crate::startup::{StartError, configured_link_keys};
 use crate::state::revocations::MAX_LINKS;
 
@@ -151,7 +151,7 @@ pub(super) fn link(
                 images.link_seconds,
                 images.grain_seconds,
             );
-            let signed = publisher.link(&key, ep, &LinkWish { ttl, ip, dl }, now)?;
+            let signed = publisher.link(&key, ep, &LinkOptions { ttl, ip, dl }, now)?;
             println!("{}", signed.url);
             eprintln!("expires {}", signed.expires_at);
         }

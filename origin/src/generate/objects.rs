@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::told::seconds_since;
+use super::observe::seconds_since;
 use crate::error::ApiError;
 use crate::images::remove_object;
 use crate::startup::App;

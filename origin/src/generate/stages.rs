@@ -8,7 +8,7 @@ use shared::object_key::ObjectKey;
 use super::KEEP_RESULTS_SECONDS;
 use super::admit::Admitted;
 use super::objects::{store_objects, uuid_v7};
-use super::told::{log, seconds_since, trace_engine, traced};
+use super::observe::{log, seconds_since, trace_engine, traced};
 use crate::error::ApiError;
 use crate::infer::{Format, Pixels, encode as encode_one};
 use crate::jobs::Ended;

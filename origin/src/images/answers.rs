@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::error::ApiError;
-use crate::publish::{LinkWish, Publisher};
+use crate::publish::{LinkOptions, Publisher};
 use crate::state::images::ImageRow;
 
 /// A picture with a link that opens it.
@@ -32,16 +32,16 @@ pub struct ImageAnswer {
 /// Signs a link to the picture at `now` (Unix seconds).
 ///
 /// # Errors
-/// An invalid wish.
+/// Options that no link can have.
 pub fn image_answer(
     row: &ImageRow,
     publisher: &Publisher,
     epoch: u64,
-    wish: &LinkWish,
+    options: &LinkOptions,
     now: u64,
 ) -> Result<ImageAnswer, ApiError> {
     let link = publisher
-        .link(&row.key, epoch, wish, now)
+        .link(&row.key, epoch, options, now)
         .map_err(|error| ApiError::Invalid(error.to_string()))?;
     Ok(ImageAnswer {
         id: row.id.clone(),

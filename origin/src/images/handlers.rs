@@ -11,7 +11,7 @@ use crate::auth::{Authorized, Caller, scope};
 use crate::edge_trust::{ClientAddress, SignedBody};
 use crate::error::ApiError;
 use crate::generate::KEEP_RESULTS_SECONDS;
-use crate::publish::LinkWish;
+use crate::publish::LinkOptions;
 use crate::quota::Charge;
 use crate::startup::App;
 use crate::state::images::ImageRow;
@@ -65,7 +65,7 @@ pub async fn list(
     let now = app.clock.seconds();
     let images: Vec<_> = rows
         .iter()
-        .map(|row| image_answer(row, &app.publisher, epoch, &LinkWish::default(), now))
+        .map(|row| image_answer(row, &app.publisher, epoch, &LinkOptions::default(), now))
         .collect::<Result<_, _>>()?;
     let next = rows.last().filter(|_| more).map(|row| row.id.clone());
     Ok(HttpResponse::Ok().json(serde_json::json!({ "images": images, "next": next })))
@@ -81,7 +81,7 @@ pub struct LinkBody {
 }
 
 impl LinkBody {
-    fn wish(self) -> Result<LinkWish, ApiError> {
+    fn options(self) -> Result<LinkOptions, ApiError> {
         let ip = match self.ip.as_deref() {
             Some(text) => Some(AddressRange::parse(text).map_err(|_| {
                 ApiError::Invalid(
@@ -90,7 +90,7 @@ impl LinkBody {
             })?),
             None => None,
         };
-        Ok(LinkWish {
+        Ok(LinkOptions {
             ttl: self.ttl,
             ip,
             dl: self.dl,
@@ -111,14 +111,14 @@ pub async fn link(
     } else {
         crate::generate::read_json(&body)?
     };
-    let wish = body.wish()?;
+    let options = body.options()?;
     let row = find(&app, &caller, &id).await?;
     let epoch = app.state.user(&caller.user_id).await?.link_epoch;
     Ok(HttpResponse::Ok().json(image_answer(
         &row,
         &app.publisher,
         epoch,
-        &wish,
+        &options,
         app.clock.seconds(),
     )?))
 }
@@ -168,7 +168,7 @@ async fn relocate(
         &row,
         &app.publisher,
         epoch,
-        &LinkWish::default(),
+        &LinkOptions::default(),
         app.clock.seconds(),
     )?))
 }

@@ -7,7 +7,7 @@ use shared::problem::Problem;
 use super::{Ended, Live};
 use crate::error::ApiError;
 use crate::images::image_answer;
-use crate::publish::LinkWish;
+use crate::publish::LinkOptions;
 use crate::schedule::Progress;
 use crate::startup::App;
 
@@ -160,7 +160,7 @@ pub async fn images(app: &App, user: &str, id: &str) -> Result<Value, ApiError> 
     let now = app.clock.seconds();
     let images = rows
         .iter()
-        .map(|row| image_answer(row, &app.publisher, epoch, &LinkWish::default(), now));
+        .map(|row| image_answer(row, &app.publisher, epoch, &LinkOptions::default(), now));
     Ok(json!(images.collect::<Result<Vec<_>, _>>()?))
 }
 

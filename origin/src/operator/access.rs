@@ -172,16 +172,16 @@ pub async fn sign_in(
     if !is_own_page(&request) {
         return Err(ApiError::CrossSite);
     }
-    let wish: SignIn = serde_json::from_slice(&body)
+    let sign_in: SignIn = serde_json::from_slice(&body)
         .map_err(|_| ApiError::Invalid("client_id and client_secret are needed".into()))?;
     let now = app.clock.nanos();
     let address = request.peer_addr().map(|peer| peer.ip().to_canonical());
     let address = address.ok_or_else(|| ApiError::Internal("no peer address".into()))?;
     let limits = &app.limits;
     limits
-        .token_endpoint(address, Some(&wish.client_id), now)
+        .token_endpoint(address, Some(&sign_in.client_id), now)
         .await?;
-    let client = known_client(&app, &wish.client_id, wish.client_secret).await?;
+    let client = known_client(&app, &sign_in.client_id, sign_in.client_secret).await?;
     let client = client.ok_or(ApiError::Unauthorized)?;
     limits.token_granted(address, &client.id, now).await;
     if !Scopes::parse(&client.scopes).is_ok_and(|set| set.has(scope::Admin::NAME)) {

@@ -20,7 +20,7 @@ pub struct SignedLink {
 
 /// What a caller may ask of a link.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct LinkWish {
+pub struct LinkOptions {
     /// Life in seconds; the configured one without it.
     pub ttl: Option<u64>,
     /// Only for clients in this range.
@@ -58,10 +58,10 @@ impl Publisher {
         &self,
         key: &ObjectKey,
         epoch: u64,
-        wish: &LinkWish,
+        options: &LinkOptions,
         now: u64,
     ) -> Result<SignedLink, SignError> {
-        let life = wish.ttl.unwrap_or(self.life);
+        let life = options.ttl.unwrap_or(self.life);
         if !(1..=MAX_LIFE).contains(&life) {
             return Err(SignError::Life);
         }
@@ -69,9 +69,9 @@ impl Publisher {
         let path = SignRequest {
             key,
             exp,
-            dl: wish.dl.as_deref(),
+            dl: options.dl.as_deref(),
             ep: epoch,
-            ip: wish.ip,
+            ip: options.ip,
         }
         .sign(&self.ring.get(), now)?;
         Ok(SignedLink {

@@ -12,7 +12,7 @@ use crate::edge_trust::is_signed;
 use crate::error::ApiError;
 use crate::generate::{KEEP_RESULTS_SECONDS, store_objects, uuid_v7};
 use crate::images::image_answer;
-use crate::publish::LinkWish;
+use crate::publish::LinkOptions;
 use crate::startup::App;
 use crate::state::images::ImageRow;
 
@@ -67,7 +67,7 @@ async fn accept(
         &row,
         &app.publisher,
         owner.link_epoch,
-        &LinkWish::default(),
+        &LinkOptions::default(),
         now,
     )?;
     Ok(HttpResponse::Ok().json(UploadAnswer {

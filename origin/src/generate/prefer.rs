@@ -9,21 +9,21 @@ const USUAL: u64 = 60;
 /// The longest wait, in seconds: proxies give up on longer ones.
 const LONGEST: u64 = 300;
 
-/// The client's wish. What is not understood is ignored, as the RFC has it.
+/// The client's preference. What is not understood is ignored, as the RFC has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Wish {
+pub(super) struct Preference {
     respond_async: bool,
     wait: Option<u64>,
 }
 
-impl Wish {
+impl Preference {
     pub(super) fn read(request: &HttpRequest) -> Self {
         let lines = request.headers().get_all("prefer");
         Self::parse(lines.filter_map(|line| line.to_str().ok()))
     }
 
     fn parse<'a>(lines: impl Iterator<Item = &'a str>) -> Self {
-        let mut wish = Self {
+        let mut found = Self {
             respond_async: false,
             wait: None,
         };
@@ -35,12 +35,12 @@ impl Wish {
                 None => (preference, ""),
             };
             if name.eq_ignore_ascii_case("respond-async") {
-                wish.respond_async = true;
-            } else if name.eq_ignore_ascii_case("wait") && wish.wait.is_none() {
-                wish.wait = value.parse().ok();
+                found.respond_async = true;
+            } else if name.eq_ignore_ascii_case("wait") && found.wait.is_none() {
+                found.wait = value.parse().ok();
             }
         }
-        wish
+        found
     }
 
     /// Whether the job's address is answer enough.
@@ -61,8 +61,8 @@ mod tests {
     use proptest::prelude::*;
 
     fn seconds(lines: &[&str]) -> (bool, u64) {
-        let wish = Wish::parse(lines.iter().copied());
-        (wish.is_async(), wish.wait().as_secs())
+        let preference = Preference::parse(lines.iter().copied());
+        (preference.is_async(), preference.wait().as_secs())
     }
 
     #[test]
@@ -89,7 +89,7 @@ mod tests {
     proptest! {
         #[test]
         fn arbitrary_lines_never_panic(line in ".{0,60}|(wait|respond-async)[=;, \"0-9]{0,20}") {
-            prop_assert!(Wish::parse([line.as_str()].into_iter()).wait().as_secs() <= 300);
+            prop_assert!(Preference::parse([line.as_str()].into_iter()).wait().as_secs() <= 300);
         }
     }
 }
