@@ -29,7 +29,7 @@ pub struct Config {
     pub resource_policy: &'static str,
     /// Where clients' addresses come from.
     pub client: ClientSource,
-    /// Whether the Rate Limiting bindings are asked: `LIMITS`, `off` on loopback only.
+    /// Whether the Rate Limiting bindings and the objects that count are asked: `LIMITS`, `off` on loopback only.
     pub limits: bool,
     /// Policy `penalty-box`, arrivals within 60 s and seconds of a block: `PENALTY_RULE`.
     pub penalty: Pair,

@@ -202,6 +202,7 @@ async fn forward(
     answer.ok_or_else(|| refused.into())
 }
 
+/// A header's value in a request's lines of headers; `name` in lower case.
 pub fn find<'a>(lines: &'a str, name: &str) -> Option<&'a str> {
     js::header_pairs(lines)
         .find(|(other, _)| *other == name)
