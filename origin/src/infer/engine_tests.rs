@@ -96,7 +96,7 @@ fn spec_of(case: &Value, side: usize) -> ImageSpec {
     }
 }
 
-fn finish(engine: &Engine, mut rows: Vec<Row>) -> Vec<Pixels> {
+pub(super) fn finish(engine: &Engine, mut rows: Vec<Row>) -> Vec<Pixels> {
     while rows.iter().any(|row| !row.is_finished()) {
         let mut open: Vec<_> = rows.iter_mut().filter(|row| !row.is_finished()).collect();
         engine

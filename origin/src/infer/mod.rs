@@ -36,6 +36,10 @@ mod bounds_tests;
 #[cfg(test)]
 mod engine_tests;
 #[cfg(test)]
+mod exports;
+#[cfg(test)]
+mod exports_tests;
+#[cfg(test)]
 mod memory_tests;
 
 pub use cli::{CliRequest, cli_generate};

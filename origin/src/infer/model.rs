@@ -93,7 +93,9 @@ impl Model {
         };
         let channels = check(&folder, &encoders, &unet, &decoder)?;
         let timestep = unet.need_input("timestep")?;
-        let timestep_per_row = timestep.shape.len() == 1 && timestep.fixed(0).is_none();
+        // One for all rows is a number alone or a list fixed at one.
+        let timestep_per_row =
+            timestep.shape.len() == 1 && timestep.fixed(0).is_none_or(|rows| rows > 1);
         let factor = 1
             << folder
                 .vae
