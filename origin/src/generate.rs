@@ -21,7 +21,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use crate::auth::{Authorized, Caller, scope};
 use crate::edge_trust::{ClientAddress, DecidedAtEdge, SignedBody};
 use crate::error::ApiError;
-use crate::jobs::{Ended, Live, render, under_way};
+use crate::jobs::{Ended, Live, handed_over, render, under_way};
 use crate::quota::Charge;
 use crate::startup::App;
 use crate::telemetry::trace::Context;
@@ -139,13 +139,17 @@ async fn wait(
         return Ok(HttpResponse::Ok().json(done));
     }
     app.state.hand_job_over(&live.id).await?;
-    let (location, job) = under_way(app, live);
+    Ok(accepted(wish, under_way(app, live)))
+}
+
+/// Where to ask for a job.
+fn accepted(wish: &Wish, (location, job): (String, serde_json::Value)) -> HttpResponse {
     let mut answer = HttpResponse::Accepted();
     answer.insert_header((header::LOCATION, location));
     if preference.is_async() {
         answer.insert_header(("preference-applied", "respond-async"));
     }
-    Ok(answer.json(job))
+    answer.json(job)
 }
 
 /// The answer to a request that was made before under the same key: the same job, its links signed afresh.
@@ -160,6 +164,7 @@ async fn replay(
         Known::Ended(id, milliunits, ended) => {
             HttpResponse::Ok().json(render(app, &caller.user_id, &id, milliunits, &ended).await?)
         }
+        Known::HandedOver(id, milliunits) => accepted(wish, handed_over(app, &id, milliunits)),
     };
     answer.headers_mut().insert(
         header::HeaderName::from_static("idempotency-replayed"),

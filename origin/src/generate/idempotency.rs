@@ -22,6 +22,9 @@ pub(super) enum Known {
     Live(Arc<Live>),
     /// It ended: the job's id and cost, and how.
     Ended(String, u64, Ended),
+    /// A process before this one took it, and this one has not begun with it yet, or stops and
+    /// leaves it to the next: the job's id and cost.
+    HandedOver(String, u64),
 }
 
 /// The key of this request, scoped to its route, with a MAC of the body under the ring's signing key.
@@ -68,7 +71,7 @@ pub(super) async fn known(
     let Some(row) = app.state.job_by_key(&caller.user_id, &key.name).await? else {
         return Ok(None);
     };
-    let first = row.key.map(|key| key.body_mac).unwrap_or_default();
+    let first = row.key.as_ref().map_or("", |key| &key.body_mac);
     let equal: bool = first.as_bytes().ct_eq(key.body_mac.as_bytes()).into();
     // After a rotation the first body's MAC is under another key: it is then taken to be the same.
     let comparable = first.split(':').next() == key.body_mac.split(':').next();
@@ -78,12 +81,15 @@ pub(super) async fn known(
     if let Some(live) = app.jobs.find(&caller.user_id, &row.id) {
         return Ok(Some(Known::Live(live)));
     }
-    let ended = match &row.end {
-        Some(end) => Ended::from(end),
-        // It ended between the two looks, or the next process has not begun with it yet.
-        None => Ended::Stopped,
+    let row = match row.end {
+        Some(_) => Some(row),
+        // It may have ended between the two looks.
+        None => app.state.job_by_key(&caller.user_id, &key.name).await?,
     };
-    Ok(Some(Known::Ended(row.id, row.milliunits, ended)))
+    Ok(row.map(|row| match &row.end {
+        Some(end) => Known::Ended(row.id, row.milliunits, Ended::from(end)),
+        None => Known::HandedOver(row.id, row.milliunits),
+    }))
 }
 
 #[cfg(test)]

@@ -119,6 +119,12 @@ pub(crate) fn under_way(app: &App, live: &Live) -> (String, Value) {
     (status_url(app, &live.id), json!({ "job": job }))
 }
 
+/// As [`under_way`], of a job that this process has not begun with.
+pub(crate) fn handed_over(app: &App, id: &str, milliunits: u64) -> (String, Value) {
+    let job = JobAnswer::handed_over(app, id, milliunits);
+    (status_url(app, id), json!({ "job": job }))
+}
+
 /// A finished generation: the job and its pictures with fresh links.
 ///
 /// # Errors

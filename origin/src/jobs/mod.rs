@@ -10,7 +10,7 @@ mod handlers;
 mod live;
 mod resume;
 
-pub(crate) use answers::{job_problem, render, under_way};
+pub(crate) use answers::{handed_over, job_problem, render, under_way};
 pub use handlers::{cancel, events, get};
 pub(crate) use live::STREAMS;
 pub use live::{Ended, Jobs, Live};

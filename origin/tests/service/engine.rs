@@ -1,8 +1,11 @@
 //! What the engine's bounds and its thread mean to a client.
 
+use std::path::Path;
+
 use serde_json::{Value, json};
 
-use crate::program::{ALL_SCOPES, Service};
+use crate::models::copy_tree;
+use crate::program::{ALL_SCOPES, Home, Service};
 
 #[test]
 fn a_picture_that_never_fits_the_memory_budget_is_refused_and_costs_nothing() {
@@ -29,6 +32,47 @@ fn a_picture_beyond_the_bytes_of_the_device_is_refused_and_a_smaller_one_is_made
     assert_eq!(refused.problem(), (400, "too_large".into()));
     assert_eq!(refused.header("signet-charged"), Some("0"));
     service.generate(&token, &wish(64)).ok();
+}
+
+#[test]
+fn numbers_that_are_no_picture_fail_their_job_alone_by_name_and_cost_nothing() {
+    // A model whose decoder is given latents divided by next to nothing.
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/goldens/engine/model");
+    let mut home = Home::new(&[]);
+    let broken = home.path("models/broken");
+    copy_tree(&golden, &broken);
+    let file = broken.join("vae_decoder/config.json");
+    let config = std::fs::read_to_string(&file).unwrap();
+    let mut config: Value = serde_json::from_str(&config).unwrap();
+    config["scaling_factor"] = json!(1e-40);
+    std::fs::write(&file, config.to_string()).unwrap();
+    let models = json!([golden, broken]).to_string();
+    home.set("SIGNET_INFER__MODELS", &models);
+    let service = home.serve();
+    let token = service.token(ALL_SCOPES);
+    let wish = |model: &str| json!({ "prompt": "x", "model": model, "steps": 100, "seed": 1 });
+    let start = |model: &str| {
+        let request = service.post("/api/generate").token(&token);
+        let request = request.header("prefer", "respond-async");
+        let job = request.json(&wish(model)).send().ok().json();
+        job["job"]["id"].as_str().unwrap().to_owned()
+    };
+    let before = start("model");
+    let failed = service.generate(&token, &wish("broken"));
+    assert_eq!(failed.problem(), (500, "not_finite".into()));
+    let picture = service.generate(&token, &wish("model")).ok().json();
+    let state = |id: &str| {
+        let answer = service.get(&format!("/api/jobs/{id}")).token(&token).send();
+        answer.ok().json()
+    };
+    while state(&before)["job"]["status"] != "done" {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    assert_eq!(picture["images"].as_array().unwrap().len(), 1);
+    let usage = service.get("/api/usage").token(&token).send().ok().json();
+    let rows = usage["limits"].as_array().unwrap();
+    let row = rows.iter().find(|row| row["policy"] == "user-hour");
+    assert_eq!(row.unwrap()["used"], 2);
 }
 
 #[test]

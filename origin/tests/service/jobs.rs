@@ -223,6 +223,23 @@ fn the_same_key_gives_the_same_job_and_costs_once() {
         again.json()["images"][0]["key"]
     );
     assert_eq!(used(&service, &token, "user-hour"), 1);
+    // Its links are signed afresh: once a second has passed, till a later one.
+    let url = |answer: &Answer| {
+        answer.json()["images"][0]["url"]
+            .as_str()
+            .unwrap()
+            .to_owned()
+    };
+    let afresh = loop {
+        let later = keyed(&token, "k 1", &quick()).ok();
+        if url(&later) != url(&first) {
+            break later;
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    };
+    let until = |answer: &Answer| answer.json()["images"][0]["expires_at"].clone();
+    assert_ne!(until(&afresh), until(&first));
+    assert_eq!(service.link(&url(&afresh)).send().status, 200);
     let mut changed = quick();
     changed["seed"] = json!(8);
     assert_eq!(
@@ -320,10 +337,23 @@ fn accepted_jobs_survive_a_kill_and_are_done_once() {
     let token = service.token(ALL_SCOPES);
     let mut jobs: Vec<Value> = (0..3).map(|_| submit(&service, &token, &quick())).collect();
     jobs.push(submit(&service, &token, &long()));
-    jobs.push(submit(&service, &token, &long()));
+    let keyed = |service: &Service| {
+        let request = ask(service, &token, &long()).header("idempotency-key", "across");
+        let answer = request.header("prefer", "respond-async").send();
+        let told = String::from_utf8_lossy(&answer.body);
+        assert!(
+            [200, 202].contains(&answer.status),
+            "{} {told}",
+            answer.status
+        );
+        answer.json()["job"].clone()
+    };
+    jobs.push(keyed(&service));
     until(&service, &token, &jobs[3], &["running"]);
     let home = service.kill();
     let service = home.serve();
+    // Whoever asks again with the key meets the job of before.
+    assert_eq!(keyed(&service)["id"], jobs[4]["id"]);
     let mut pictures = 0;
     for job in &jobs {
         let done = until(&service, &token, job, &["done"]);

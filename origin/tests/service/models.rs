@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::http::{Answer, Request};
 use crate::program::{ALL_SCOPES, Home, Service};
 
-fn copy_tree(from: &Path, to: &Path) {
+pub fn copy_tree(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
         let target = to.join(entry.file_name());
