@@ -13,14 +13,15 @@ use shared::range::{Bytes, Conditions, select};
 use shared::referer::FetchHeaders;
 use shared::report;
 
+use crate::edge_trust::address_of;
 use crate::error::{ApiError, answer};
 use crate::startup::App;
 use crate::storage::{ByteRange, ObjectInfo, StoreError};
 
 /// Every request of the images listener.
 pub async fn serve(request: HttpRequest, app: web::Data<App>) -> HttpResponse {
-    let peer = request.peer_addr().map(|peer| peer.ip().to_canonical());
-    let link = match permit(&request, &app, peer) {
+    let client = address_of(&request, &app.settings.edge.client_address_header);
+    let link = match permit(&request, &app, client) {
         Ok(link) => link,
         Err(error) => {
             let (target, ring) = (request.uri().path_and_query(), app.publisher.ring.get());
@@ -35,7 +36,7 @@ pub async fn serve(request: HttpRequest, app: web::Data<App>) -> HttpResponse {
             return answer(error.problem());
         }
     };
-    let opened = open(&request, &app, &link, peer).await;
+    let opened = open(&request, &app, &link, client).await;
     let verdict = opened
         .as_ref()
         .map_or_else(|error| error.problem().code, |_| "ok");
@@ -53,11 +54,11 @@ async fn open(
     request: &HttpRequest,
     app: &App,
     link: &PermittedLink,
-    peer: Option<IpAddr>,
+    client: Option<IpAddr>,
 ) -> Result<HttpResponse, ApiError> {
-    if let Some(peer) = peer {
-        app.limits.link(peer, app.clock.nanos())?;
-    }
+    // Without an address nothing can be limited: then nothing is served, as at the edge.
+    let client = client.ok_or(ApiError::Problem(problem::MISCONFIGURED))?;
+    app.limits.link(client, app.clock.nanos())?;
     if let Err(error) = revoked(app, link).await? {
         return Err(ApiError::Problem(error.problem()));
     }
@@ -67,7 +68,7 @@ async fn open(
 fn permit(
     request: &HttpRequest,
     app: &App,
-    peer: Option<IpAddr>,
+    client: Option<IpAddr>,
 ) -> Result<PermittedLink, LinkError> {
     check_method(request.method().as_str())?;
     let text = |name: &str| {
@@ -87,7 +88,7 @@ fn permit(
         .path_and_query()
         .map_or("", |target| target.as_str());
     UnverifiedLink::parse(target)?
-        .verify(&app.publisher.ring.get(), app.clock.seconds(), peer)?
+        .verify(&app.publisher.ring.get(), app.clock.seconds(), client)?
         .permit(&app.referers, &headers)
 }
 

@@ -95,19 +95,22 @@ pub fn admit(request: &ServiceRequest) -> Result<(), ApiError> {
 }
 
 fn stand_alone(request: &ServiceRequest, header: &str) -> Result<IpAddr, ApiError> {
+    address_of(request.request(), header).ok_or_else(|| {
+        ApiError::Invalid("the proxy in front does not tell the client's address".into())
+    })
+}
+
+/// The client's address where no edge signs it: the connection's own, or the one value of the header that the proxy in
+/// front overwrites; none when that proxy did not tell it.
+pub fn address_of(request: &HttpRequest, header: &str) -> Option<IpAddr> {
     if header.is_empty() {
-        return request
-            .peer_addr()
-            .map(|peer| peer.ip())
-            .ok_or_else(|| ApiError::Internal("no peer address".into()));
+        return request.peer_addr().map(|peer| peer.ip().to_canonical());
     }
-    single(request, header)
-        .ok()
-        .flatten()
-        .and_then(client_ip::parse)
-        .ok_or_else(|| {
-            ApiError::Invalid("the proxy in front does not tell the client's address".into())
-        })
+    let mut values = request.headers().get_all(header);
+    match (values.next(), values.next()) {
+        (Some(value), None) => client_ip::parse(value.to_str().ok()?),
+        _ => None,
+    }
 }
 
 /// The one value of a header; `Err` when it stands twice or is no text.

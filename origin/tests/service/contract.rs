@@ -232,3 +232,48 @@ fn a_client_that_sends_a_little_too_much_or_may_not_send_hears_so() {
         }
     }
 }
+
+#[test]
+fn links_believe_the_address_that_the_proxy_in_front_writes_and_no_other() {
+    let service = Service::start(&[
+        ("SIGNET_EDGE__CLIENT_ADDRESS_HEADER", "X-Real-IP"),
+        ("SIGNET_LIMITS__LINKS__PER_MINUTE", "1"),
+        ("SIGNET_LIMITS__LINKS__BURST", "1"),
+    ]);
+    let key = "generated/u/01890a5d-ac96-774b-bcce-b302099a8057.png";
+    let path = service.home().path(&format!("data/objects/{key}"));
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(path, "not a picture").unwrap();
+    let images = service.images.unwrap();
+    let open = |arguments: &[&str], headers: &[(&str, &str)]| {
+        let link = service
+            .home()
+            .succeed(&[&["link", "sign", key], arguments].concat());
+        let target = link.trim().splitn(4, '/').nth(3).unwrap().to_owned();
+        let host = format!("localhost:{}", images.port());
+        let request = Request::new(images, "GET", &format!("/{target}")).host(Some(&host));
+        let add = |request: Request, (name, value): &(&str, &str)| request.header(name, *value);
+        headers.iter().fold(request, add).send()
+    };
+    let range = ["--ip", "198.51.100.0-24"];
+    assert_eq!(open(&range, &[("x-real-ip", "198.51.100.9")]).status, 200);
+    let mismatch = (403, "ip_mismatch".to_owned());
+    assert_eq!(
+        open(&range, &[("x-real-ip", "198.51.101.9")]).problem(),
+        mismatch
+    );
+    let twice = [("x-real-ip", "198.51.100.9"), ("x-real-ip", "198.51.100.8")];
+    assert_eq!(open(&range, &twice).problem(), mismatch);
+    assert_eq!(
+        open(&range, &[("x-forwarded-for", "198.51.100.9")]).problem(),
+        mismatch
+    );
+    assert_eq!(open(&[], &[]).problem(), (503, "misconfigured".into()));
+    // Each address has a rate of its own, though all come from one proxy.
+    let from = |address: &str| open(&[], &[("x-real-ip", address)]).status;
+    assert_eq!(
+        [from("192.0.2.1"), from("192.0.2.1"), from("192.0.2.1")],
+        [200, 200, 429]
+    );
+    assert_eq!(from("192.0.2.2"), 200);
+}
