@@ -139,11 +139,11 @@ async fn wait(
         return Ok(HttpResponse::Ok().json(done));
     }
     app.state.hand_job_over(&live.id).await?;
-    Ok(accepted(wish, under_way(app, live)))
+    Ok(accepted(preference, under_way(app, live)))
 }
 
 /// Where to ask for a job.
-fn accepted(wish: &Wish, (location, job): (String, serde_json::Value)) -> HttpResponse {
+fn accepted(preference: &Preference, (location, job): (String, serde_json::Value)) -> HttpResponse {
     let mut answer = HttpResponse::Accepted();
     answer.insert_header((header::LOCATION, location));
     if preference.is_async() {
@@ -164,7 +164,9 @@ async fn replay(
         Known::Ended(id, milliunits, ended) => {
             HttpResponse::Ok().json(render(app, &caller.user_id, &id, milliunits, &ended).await?)
         }
-        Known::HandedOver(id, milliunits) => accepted(wish, handed_over(app, &id, milliunits)),
+        Known::HandedOver(id, milliunits) => {
+            accepted(preference, handed_over(app, &id, milliunits))
+        }
     };
     answer.headers_mut().insert(
         header::HeaderName::from_static("idempotency-replayed"),
