@@ -25,20 +25,20 @@ fn home(variables: &[(&str, &str)]) -> Home {
     home
 }
 
-fn start(variables: &[(&str, &str)]) -> Service {
+pub fn start(variables: &[(&str, &str)]) -> Service {
     home(variables).serve()
 }
 
 /// A job of the demo model, long enough to be looked at.
-fn long() -> Value {
+pub fn long() -> Value {
     json!({ "prompt": "a purple heart", "model": "emoji-128", "steps": 100, "guidance_scale": 1, "seed": 7 })
 }
 
-fn ask(service: &Service, token: &str, body: &Value) -> Request {
+pub fn ask(service: &Service, token: &str, body: &Value) -> Request {
     service.post("/api/generate").token(token).json(body)
 }
 
-fn submit(service: &Service, token: &str, body: &Value) -> Value {
+pub fn submit(service: &Service, token: &str, body: &Value) -> Value {
     let answer = ask(service, token, body)
         .header("prefer", "respond-async")
         .send();
@@ -58,12 +58,12 @@ fn path(job: &Value) -> String {
     format!("/api/jobs/{}", job["id"].as_str().unwrap())
 }
 
-fn state(service: &Service, token: &str, job: &Value) -> Value {
+pub fn state(service: &Service, token: &str, job: &Value) -> Value {
     service.get(&path(job)).token(token).send().ok().json()
 }
 
 /// Asks until the job's status is one of these.
-fn until(service: &Service, token: &str, job: &Value, wanted: &[&str]) -> Value {
+pub fn until(service: &Service, token: &str, job: &Value, wanted: &[&str]) -> Value {
     loop {
         let answer = state(service, token, job);
         if wanted.contains(&answer["job"]["status"].as_str().unwrap()) {
@@ -91,7 +91,7 @@ fn events(service: &Service, token: &str, job: &Value) -> Vec<(String, Value)> {
     found
 }
 
-fn used(service: &Service, token: &str, policy: &str) -> u64 {
+pub fn used(service: &Service, token: &str, policy: &str) -> u64 {
     let usage = service.get("/api/usage").token(token).send().ok().json();
     let rows = usage["limits"].as_array().unwrap().clone();
     let row = rows.iter().find(|row| row["policy"] == policy).unwrap();

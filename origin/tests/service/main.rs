@@ -39,4 +39,5 @@ mod routes;
 mod smuggling;
 mod state_disk;
 mod traces;
+mod turns;
 mod uploads;
