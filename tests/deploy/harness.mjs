@@ -106,7 +106,7 @@ export async function serve(settings = {}, { folder = fs.mkdtempSync(path.join(o
       const { client_id, client_secret } = JSON.parse(service.run("client", "add", "--json"));
       const answer = await request(`${service.url}/oauth/token`, {
         ...options, method: "POST",
-        headers: { authorization: `Basic ${Buffer.from(`${client_id}:${client_secret}`).toString("base64")}`, "content-type": "application/x-www-form-urlencoded" },
+        headers: { ...options.headers, authorization: `Basic ${Buffer.from(`${client_id}:${client_secret}`).toString("base64")}`, "content-type": "application/x-www-form-urlencoded" },
         body: new URLSearchParams({ grant_type: "client_credentials", scope: SCOPES }).toString(),
       });
       assert.equal(answer.status, 200, String(answer.body));

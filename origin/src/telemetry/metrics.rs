@@ -73,8 +73,8 @@ const POLICIES: [&str; 14] = [
     "token-endpoint-client",
 ];
 
-/// Routes that a limit refuses, as templates. A series that is born with its first refusals hides them from `rate`.
-const LIMITED_ROUTES: [&str; 13] = [
+/// Routes that answer from limits, as templates. A series that is born with its first burst hides it from `rate`.
+const ROUTES: [&str; 16] = [
     "/api/generate",
     "/api/upload",
     "/api/usage",
@@ -87,8 +87,13 @@ const LIMITED_ROUTES: [&str; 13] = [
     "/oauth/token",
     "/oauth/revoke",
     "/oauth/introspect",
+    "/auth/login",
+    "/auth/callback",
+    "/admin/session",
     "other",
 ];
+/// Their answers that come in bursts: a first flood of strangers or of failures is a rise too.
+const STATUSES: [&str; 6] = ["200", "401", "404", "429", "500", "503"];
 
 impl Metrics {
     /// # Errors
@@ -207,8 +212,8 @@ impl Metrics {
         for verdict in ["accepted", "refused"].iter().chain(&UploadError::CODES) {
             self.uploads.with_label_values(&[verdict]);
         }
-        for route in LIMITED_ROUTES {
-            for status in ["200", "429"] {
+        for route in ROUTES {
+            for status in STATUSES {
                 self.requests.with_label_values(&[route, status]);
             }
         }
@@ -285,6 +290,26 @@ mod tests {
             r#"signet_links_total{kid="k1",verdict="link_expired"} 0"#,
         ] {
             assert!(text.contains(series), "{series}");
+        }
+    }
+
+    #[test]
+    fn no_route_of_the_api_is_born_with_its_first_burst() {
+        let text = Metrics::new().unwrap().render();
+        let routes = include_str!("../routes.rs");
+        let templates: Vec<_> = routes
+            .split("at(\"")
+            .filter_map(|rest| rest.split('"').next())
+            .filter(|path| {
+                ["/api/", "/oauth/", "/v1/"]
+                    .iter()
+                    .any(|room| path.starts_with(room))
+            })
+            .collect();
+        assert!(templates.len() >= 12, "{templates:?}");
+        for route in templates {
+            let series = format!(r#"signet_http_requests_total{{route="{route}",status="429"}} 0"#);
+            assert!(text.contains(&series), "{series}");
         }
     }
 }
