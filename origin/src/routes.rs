@@ -1,7 +1,7 @@
 //! All routes on one page. A handler is `guarded` by the scope in its first argument, or `open` ([`crate::auth::guard`]).
 
 use actix_web::http::header::{ALLOW, HeaderValue};
-use actix_web::web::{self, ServiceConfig, delete, get, post};
+use actix_web::web::{self, ServiceConfig, delete, get, head, post};
 use actix_web::{HttpRequest, HttpResponse, Resource};
 use shared::{problem, report};
 
@@ -72,9 +72,21 @@ pub fn images(config: &mut ServiceConfig) {
 /// The operator listener.
 pub fn operator(config: &mut ServiceConfig) {
     config
-        .service(at("/metrics", "GET").route(get().open(operator::metrics)))
-        .service(at("/healthz", "GET").route(get().open(operator::healthz)))
-        .service(at("/readyz", "GET").route(get().open(operator::readyz)))
+        .service(
+            at("/metrics", "GET, HEAD")
+                .route(get().open(operator::metrics))
+                .route(head().open(operator::metrics)),
+        )
+        .service(
+            at("/healthz", "GET, HEAD")
+                .route(get().open(operator::healthz))
+                .route(head().open(operator::healthz)),
+        )
+        .service(
+            at("/readyz", "GET, HEAD")
+                .route(get().open(operator::readyz))
+                .route(head().open(operator::readyz)),
+        )
         .service(at("/admin/models", "GET").route(get().guarded(catalogue::list)))
         .service(at("/admin/models/reload", "POST").route(post().guarded(catalogue::reload)))
         .service(at("/admin/models/{name}", "DELETE").route(delete().guarded(catalogue::unload)))

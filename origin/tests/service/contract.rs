@@ -49,9 +49,9 @@ fn every_listener_answers_other_methods_with_those_of_the_route() {
         (service.public, "GET", "/oauth/token", "POST"),
         (service.public, "POST", "/", "GET, HEAD"),
         (service.public, "DELETE", "/studio/x/y.js", "GET, HEAD"),
-        (service.operator, "POST", "/metrics", "GET"),
-        (service.operator, "DELETE", "/healthz", "GET"),
-        (service.operator, "POST", "/readyz", "GET"),
+        (service.operator, "POST", "/metrics", "GET, HEAD"),
+        (service.operator, "DELETE", "/healthz", "GET, HEAD"),
+        (service.operator, "POST", "/readyz", "GET, HEAD"),
         (service.operator, "POST", "/admin", "GET, HEAD"),
         (service.operator, "POST", "/admin/overview", "GET"),
         (service.operator, "GET", "/admin/session", "POST, DELETE"),
@@ -65,6 +65,15 @@ fn every_listener_answers_other_methods_with_those_of_the_route() {
         if !path.starts_with("/oauth/") {
             assert_eq!(answer.code(), "method_not_allowed", "{method} {path}");
         }
+    }
+}
+
+#[test]
+fn probes_may_ask_for_the_head_alone() {
+    let service = Service::start(&[]);
+    for path in ["/metrics", "/healthz", "/readyz"] {
+        let answer = Request::new(service.operator, "HEAD", path).send();
+        assert_eq!((answer.status, answer.body.len()), (200, 0), "{path}");
     }
 }
 

@@ -242,7 +242,14 @@ fn five_hundred_uploads_at_once_stay_within_the_quota_to_the_byte() {
                     start.wait();
                     let answer = send(&service, &token, "image/png", png.clone());
                     if answer.status != 200 {
-                        assert_eq!(answer.problem(), (429, "storage_quota".into()));
+                        // Who waits too long for a decoder on a busy machine is sent away, and charged nothing.
+                        let refusals =
+                            [(429, "storage_quota".into()), (503, "uploads_busy".into())];
+                        assert!(
+                            refusals.contains(&answer.problem()),
+                            "{:?}",
+                            answer.problem()
+                        );
                     }
                     answer.status == 200
                 })
