@@ -235,6 +235,13 @@ test("a_certificate_that_cannot_be_read_is_told", async () => {
   await fires("SignetCertificateNotRead");
 });
 
+test("a_certificate_of_200_days_is_told", async () => {
+  const { SIGNET_SERVER__TLS__CERTIFICATE_FILE: certificate, SIGNET_SERVER__TLS__KEY_FILE: key } = service.env;
+  const fresh = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-subj", "/CN=old"];
+  execFileSync("faketime", ["-f", "-200d", "openssl", "req", "-x509", ...fresh, "-days", "300", "-keyout", key, "-out", certificate], { stdio: "ignore" });
+  await fires("SignetCertificateOld");
+});
+
 test("a_service_that_is_gone_is_told", async () => {
   await service.stop();
   await fires("SignetDown");
