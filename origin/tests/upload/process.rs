@@ -1,6 +1,7 @@
 //! A decoder that dies, hangs or lies is an error of its own upload, and nobody else's.
 
 use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Stdio};
 
 use origin::upload::{Isolation, UploadSettings, Uploads};
 use tempfile::TempDir;
@@ -49,6 +50,45 @@ async fn the_end_of_a_decoder_tells_its_cause() {
         let error = uploads.sanitise(png(10, 10).into()).await.unwrap_err();
         assert_eq!(error.code(), code, "{script}: {error:?}");
     }
+}
+
+#[test]
+fn the_decoder_stands_behind_its_walls_before_it_reads_the_file() {
+    let order = serde_json::json!({
+        "limits": {}, "length": 10, "memory": 64 << 20, "seconds": 7,
+    });
+    let mut decoder = Command::new(env!("CARGO_BIN_EXE_signet"))
+        .args(["sanitise-worker", &order.to_string()])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let of = |file| std::fs::read_to_string(format!("/proc/{}/{file}", decoder.id())).unwrap();
+    // It waits for a file that does not come; one without walls is given up.
+    let mut status = String::new();
+    for _ in 0..3_000 {
+        status = of("status");
+        if status.contains("Seccomp:\t2") || status.contains("State:\tZ") {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    let limits = of("limits");
+    drop(decoder.stdin.take());
+    decoder.wait().unwrap();
+    assert!(status.contains("Seccomp:\t2"), "{status}");
+    assert!(status.contains("NoNewPrivs:\t1"), "{status}");
+    let soft = |name: &str| {
+        let line = limits.lines().find(|line| line.starts_with(name)).unwrap();
+        line[name.len()..]
+            .split_whitespace()
+            .next()
+            .unwrap()
+            .to_owned()
+    };
+    assert_eq!(soft("Max cpu time"), "7", "{limits}");
+    assert_eq!(soft("Max open files"), "0", "{limits}");
+    assert_ne!(soft("Max data size"), "unlimited", "{limits}");
 }
 
 #[tokio::test]
