@@ -315,7 +315,7 @@ fn drive(level: &str) {
     secrets.check(&format!("the log at {level}"), &service.log());
     let log = service.log();
     assert!(
-        log.contains("\"event\":\"panic\"") && log.contains("src/startup.rs"),
+        log.contains("\"event\":\"panic\"") && log.contains("src/startup/test_points.rs"),
         "the panic itself is told"
     );
     if level == "trace" {

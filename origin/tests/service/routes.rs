@@ -29,10 +29,13 @@ const SCOPES: [&str; 6] = [
 ];
 
 /// Routes of the operator listener for everybody on it: it is bound to loopback, and its page holds nothing.
-const OPERATOR: [&str; 4] = [
+const OPERATOR: [&str; 7] = [
     "GET /metrics",
+    "HEAD /metrics",
     "GET /healthz",
+    "HEAD /healthz",
     "GET /readyz",
+    "HEAD /readyz",
     "GET /operator/{version}/{file}",
 ];
 
@@ -78,7 +81,7 @@ fn no_more_routes_are_open_than_are_named() {
     // The page is open elsewhere; on each listener what is not there is open too.
     assert_eq!(open(public), PUBLIC.len() - 2 + 1);
     // GET and HEAD of the page, signing in and out, the page's files.
-    assert_eq!((open(operator), open(OPERATORS)), (3 + 1, 5));
+    assert_eq!((open(operator), open(OPERATORS)), (6 + 1, 5));
 }
 
 #[test]
