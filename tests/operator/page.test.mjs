@@ -125,12 +125,12 @@ test("suspending_asks_first_takes_effect_at_once_and_is_written_down", async () 
 test("revoked_links_open_no_more", async () => {
   const made = await generate(service, alice.token, { prompt: "a link" }, from("192.0.2.1"));
   const { url } = JSON.parse(made.text).images[0];
-  assert.equal((await ask("GET", url)).status, 200);
+  assert.equal((await ask("GET", url, { headers: from("203.0.113.5") })).status, 200);
   await page.locator("#act-user").fill("alice");
   await page.locator('#act button[value="revoke-links"]').click();
   await page.locator("#confirm-yes").click();
   await row("decided", "alice").waitFor();
-  assert.equal(JSON.parse((await ask("GET", url)).text).code, "link_revoked");
+  assert.equal(JSON.parse((await ask("GET", url, { headers: from("203.0.113.5") })).text).code, "link_revoked");
   assert.match(await row("decided", "alice").innerText(), /links revoked 1×/);
 });
 
