@@ -43,6 +43,8 @@ pub mod storage;
 pub mod studio;
 pub mod sweep;
 pub mod telemetry;
+#[cfg(test)]
+mod test_redis;
 pub mod tls;
 mod unread;
 pub mod upload;

@@ -73,9 +73,19 @@ enum Command {
     Sweep(sweep::SweepArguments),
     /// Tries the hardening checklist on a live deployment.
     Doctor(doctor::DoctorArguments),
+    /// Decides to what state this origin belongs.
+    #[command(subcommand)]
+    State(StateCommand),
     /// Checks or shows the configuration.
     #[command(subcommand)]
     Config(configuration::ConfigCommand),
+}
+
+/// `signet state`.
+#[derive(Debug, Subcommand)]
+enum StateCommand {
+    /// Makes the state file, a copy of the one at `state.url`, a state of its own.
+    Leave,
 }
 
 /// Runs the program.
@@ -187,6 +197,10 @@ fn run(command: Command, settings: Settings) -> Result<ExitCode, StartError> {
             let state = open_state(&settings)?;
             block_on(sweep::erase(&id, forget, &settings, state))?
         }
+        Command::State(StateCommand::Leave) => {
+            State::leave(&settings.state.file)?;
+            println!("this file is a state of its own now: unset state.url");
+        }
         Command::Lifecycle(command) => block_on(lifecycle::lifecycle(command, &settings))?,
         Command::Sweep(arguments) => {
             let state = open_state(&settings)?;
@@ -207,7 +221,7 @@ fn run(command: Command, settings: Settings) -> Result<ExitCode, StartError> {
 }
 
 fn open_state(settings: &Settings) -> Result<State, StartError> {
-    Ok(State::open(&settings.state.file)?)
+    Ok(State::of(&settings.state)?)
 }
 
 /// Tells the edge what is revoked by now. The decision stands either way: the service says it again.

@@ -18,7 +18,6 @@ use super::{
     Reservation, Taken, plans,
 };
 use crate::clock::Clock;
-use crate::secret::Secret;
 use crate::state::{State, StateError, StateSettings, users::UserRow};
 
 /// Addresses from which a client signed in lately, so that strangers cannot lock it out.
@@ -152,10 +151,7 @@ impl Limits {
         plans: &Plans,
         state: &StateSettings,
     ) -> Result<Self, String> {
-        let password = state.password.as_ref().map(Secret::expose);
-        let timeout = Duration::from_millis(state.timeout_ms);
-        let remote = Remote::open(&state.url, password, timeout)
-            .map_err(|error| format!("state.url: {error}"))?;
+        let remote = Remote::open(state).map_err(|error| format!("state.url: {error}"))?;
         Self::build(settings, plans, None, Some(remote))
     }
 

@@ -1,90 +1,17 @@
 //! The suite on a real server, and what only a server can do: go away, come back, and hold something else.
 
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::suite::{Bench, run_suite, wide_open};
 use super::*;
 use crate::state::StateSettings;
-
-/// A server on a socket of its own, ended with the test.
-struct Server {
-    folder: tempfile::TempDir,
-    child: Option<Child>,
-}
+use crate::test_redis::Server;
 
 impl Server {
-    fn start() -> Self {
-        let mut server = Self {
-            folder: tempfile::tempdir().unwrap(),
-            child: None,
-        };
-        server.again();
-        server
-    }
-
-    fn socket(&self) -> String {
-        self.folder.path().join("s").display().to_string()
-    }
-
-    /// Starts it, with what it had written to its log of appends.
-    fn again(&mut self) {
-        let arguments = [
-            "--port",
-            "0",
-            "--save",
-            "",
-            "--appendonly",
-            "yes",
-            "--appendfsync",
-            "always",
-        ];
-        let child = Command::new("redis-server")
-            .args(arguments)
-            .args(["--unixsocket", &self.socket()])
-            .arg("--dir")
-            .arg(self.folder.path())
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("redis-server is installed");
-        self.child = Some(child);
-        while self.ask(&["PING"]) != "PONG" {
-            std::thread::sleep(Duration::from_millis(10));
-        }
-    }
-
-    fn kill(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            child.kill().unwrap();
-            child.wait().unwrap();
-        }
-    }
-
-    fn ask(&self, command: &[&str]) -> String {
-        let output = Command::new("redis-cli")
-            .args(["-s", &self.socket()])
-            .args(command)
-            .stderr(Stdio::null())
-            .output()
-            .unwrap();
-        String::from_utf8_lossy(&output.stdout).trim().to_owned()
-    }
-
     fn limits(&self, settings: &LimitSettings, plans: &Plans) -> Limits {
-        let state = StateSettings {
-            url: format!("unix://{}", self.socket()),
-            // A busy machine must not look like a server that is away.
-            timeout_ms: 2_000,
-            ..StateSettings::default()
-        };
-        Limits::shared(settings, plans, &state).unwrap()
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.kill();
+        Limits::shared(settings, plans, &self.settings()).unwrap()
     }
 }
 

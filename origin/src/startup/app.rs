@@ -122,7 +122,7 @@ impl Parts {
             Arc::new(tokio::task::spawn_blocking(move || Engine::load(&infer)).await??)
         };
         Ok(Self {
-            state: State::open(&settings.state.file)?,
+            state: State::of(&settings.state)?,
             ring: configured_link_keys(settings)?,
             edge_keys: settings.edge_keys()?,
             store: Store::open(&settings.storage).await?,

@@ -63,7 +63,7 @@ impl State {
             Ok(tx
                 .query_row(
                     &format!("SELECT {COLUMNS} FROM clients WHERE id = ?1"),
-                    [id],
+                    [&id],
                     read,
                 )
                 .optional()?)
@@ -93,7 +93,7 @@ impl State {
     pub async fn disable_client(&self, id: &str) -> Result<bool, StateError> {
         let id = id.to_owned();
         self.transact(move |tx| {
-            Ok(tx.execute("UPDATE clients SET disabled = 1 WHERE id = ?1", [id])? > 0)
+            Ok(tx.execute("UPDATE clients SET disabled = 1 WHERE id = ?1", [&id])? > 0)
         })
         .await
     }

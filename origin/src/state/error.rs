@@ -19,14 +19,20 @@ pub enum StateError {
     /// The file is no database, or a damaged one.
     #[error("the state file is damaged: {0}")]
     Damaged(String),
-    /// The file was made by a newer version of the program.
-    #[error("the state file has schema {found}, this program knows {known}")]
+    /// The file, or the shared state, was made by a newer version of the program.
+    #[error("the state has schema {found}, this program knows {known}")]
     TooNew {
-        /// In the file.
+        /// In the state.
         found: i64,
         /// In the program.
         known: i64,
     },
+    /// The shared state cannot be reached, and without it nothing can be decided.
+    #[error("state.url does not answer: {0}")]
+    Away(String),
+    /// What lies at `state.url` is not this deployment's, or not ours at all.
+    #[error("the shared state cannot be used: {0}")]
+    Foreign(String),
     /// What is to be made is there already.
     #[error("it exists already")]
     Exists,
@@ -66,6 +72,8 @@ impl StateError {
             Self::Full => "state_full",
             Self::Damaged(_) => "state_damaged",
             Self::TooNew { .. } => "state_too_new",
+            Self::Away(_) => "state_away",
+            Self::Foreign(_) => "state_foreign",
             Self::Exists => "exists",
             Self::OverQuota { .. } => "over_quota",
             Self::Suspended => "suspended",

@@ -32,7 +32,7 @@ impl State {
                 "INSERT INTO subjects (issuer, subject, user_id, created) VALUES (?1, ?2, ?3, ?4)",
                 params![issuer, subject, fresh, now as i64],
             )?;
-            Ok(fresh)
+            Ok(fresh.clone())
         })
         .await
     }

@@ -85,13 +85,12 @@ fn charge(tx: &Transaction<'_>, user: &str, bytes: u64, limit: u64) -> Result<()
         return Err(StateError::Suspended);
     }
     let used = unsigned(used);
-    let total = used
-        .checked_add(bytes)
+    used.checked_add(bytes)
         .filter(|&total| total <= limit)
         .ok_or(StateError::OverQuota { limit, used })?;
     tx.execute(
-        "INSERT INTO users (id, stored_bytes) VALUES (?1, ?2) ON CONFLICT (id) DO UPDATE SET stored_bytes = ?2",
-        params![user, i64::try_from(total).unwrap_or(i64::MAX)],
+        "INSERT INTO users (id, stored_bytes) VALUES (?1, ?2) ON CONFLICT (id) DO UPDATE SET stored_bytes = stored_bytes + ?2",
+        params![user, i64::try_from(bytes).unwrap_or(i64::MAX)],
     )?;
     Ok(())
 }
@@ -105,7 +104,7 @@ pub(super) fn remove(
     let row = tx
         .query_row(
             &format!("DELETE FROM images WHERE user_id = ?1 AND id = ?2 RETURNING {COLUMNS}"),
-            [user, id],
+            [&user, &id],
             read,
         )
         .optional()?;
@@ -158,7 +157,7 @@ impl State {
     /// The state's own.
     pub async fn commit_images(&self, ids: Vec<String>) -> Result<(), StateError> {
         self.transact(move |tx| {
-            for id in ids {
+            for id in &ids {
                 tx.execute("UPDATE images SET stored = 1 WHERE id = ?1", [id])?;
             }
             Ok(())
@@ -230,7 +229,7 @@ impl State {
             let sql = format!(
                 "SELECT {COLUMNS} FROM images WHERE user_id = ?1 AND id = ?2 AND stored = 1"
             );
-            Ok(tx.query_row(&sql, [user, id], read).optional()?)
+            Ok(tx.query_row(&sql, [&user, &id], read).optional()?)
         })
         .await
     }
@@ -253,7 +252,7 @@ impl State {
         self.transact(move |tx| {
             tx.execute(
                 "UPDATE images SET stored = 2 WHERE user_id = ?1 AND id = ?2",
-                [user, id],
+                [&user, &id],
             )?;
             Ok(())
         })

@@ -101,7 +101,7 @@ impl State {
     /// The state's own.
     pub async fn open_job(&self, job: JobRow) -> Result<(), StateError> {
         self.transact(move |tx| {
-            let (name, mac) = job.key.map(|key| (key.name, key.body_mac)).unzip();
+            let (name, mac) = job.key.as_ref().map(|key| (&key.name, &key.body_mac)).unzip();
             tx.execute(
                 "INSERT INTO jobs (id, user_id, status, created, request, handed_over, starts, key, body_mac, milliunits)
                  VALUES (?1, ?2, 'open', ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
@@ -129,7 +129,7 @@ impl State {
     pub async fn forget_job(&self, id: &str) -> Result<(), StateError> {
         let id = id.to_owned();
         self.transact(move |tx| {
-            tx.execute("DELETE FROM jobs WHERE id = ?1", [id])?;
+            tx.execute("DELETE FROM jobs WHERE id = ?1", [&id])?;
             Ok(())
         })
         .await
@@ -142,7 +142,7 @@ impl State {
     pub async fn hand_job_over(&self, id: &str) -> Result<(), StateError> {
         let id = id.to_owned();
         self.transact(move |tx| {
-            tx.execute("UPDATE jobs SET handed_over = 1 WHERE id = ?1", [id])?;
+            tx.execute("UPDATE jobs SET handed_over = 1 WHERE id = ?1", [&id])?;
             Ok(())
         })
         .await
@@ -155,7 +155,7 @@ impl State {
     pub async fn restart_job(&self, id: &str) -> Result<(), StateError> {
         let id = id.to_owned();
         self.transact(move |tx| {
-            tx.execute("UPDATE jobs SET starts = starts + 1 WHERE id = ?1", [id])?;
+            tx.execute("UPDATE jobs SET starts = starts + 1 WHERE id = ?1", [&id])?;
             Ok(())
         })
         .await
@@ -186,7 +186,7 @@ impl State {
             if status == "done" {
                 tx.execute(
                     "UPDATE images SET stored = 1 WHERE job_id = ?1 AND stored = 0",
-                    [id],
+                    [&id],
                 )?;
             }
             Ok(())
@@ -219,7 +219,7 @@ impl State {
         let (user, value) = (user.to_owned(), value.to_owned());
         self.transact(move |tx| {
             let sql = format!("SELECT {COLUMNS} FROM jobs WHERE user_id = ?1 AND {column} = ?2");
-            Ok(tx.query_row(&sql, [user, value], read).optional()?)
+            Ok(tx.query_row(&sql, [&user, &value], read).optional()?)
         })
         .await
     }
@@ -251,7 +251,7 @@ impl State {
                 images::COLUMNS
             ))?;
             let rows = statement
-                .query_map([id], images::read)?
+                .query_map([&id], images::read)?
                 .collect::<Result<_, _>>()?;
             Ok(rows)
         })

@@ -1,4 +1,5 @@
-//! What must survive a restart: one SQLite file, owned by one thread.
+//! What must survive a restart: one SQLite file, owned by one thread; with `state.url` a copy that all origins share
+//! ([`replica`]).
 //!
 //! Every operation is one transaction, sent to the thread over a bounded channel, so that no async thread ever waits
 //! for the disk. Operations that wait at the same time share one commit ([`worker`]). A picture's row, and the bytes it
@@ -14,6 +15,7 @@ pub mod jobs;
 pub mod keys;
 mod provider_spends;
 pub mod refresh;
+mod replica;
 pub mod revocations;
 mod schema;
 pub mod spends;
@@ -22,12 +24,14 @@ pub mod users;
 mod worker;
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rusqlite::{Connection, Transaction};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
 pub use error::StateError;
+use replica::Replica;
 use worker::Work;
 
 use crate::secret::Secret;
@@ -35,18 +39,22 @@ use crate::secret::Secret;
 /// Operations that may wait for the thread; more wait outside.
 const QUEUE: usize = 1024;
 
+/// How often a copy asks for what others wrote when nothing else makes it.
+const FOLLOW_EVERY: Duration = Duration::from_secs(1);
+
 /// The section `state`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct StateSettings {
     /// The SQLite file. Its folder is created with mode 700, the file with mode 600.
     pub file: PathBuf,
-    /// `redis://host:port/db`: the limits are kept there, and shared by every origin that names it. Empty: in memory.
+    /// `redis://host:port/db`: state and limits are shared there by every origin that names it; `file` is a copy then.
+    /// A database of its own for each deployment. Empty: limits in memory, state in `file` alone.
     pub url: String,
     /// The password at `url`, from `SIGNET_STATE__PASSWORD` only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub password: Option<Secret>,
-    /// Milliseconds after which `url` counts as away, and each origin keeps the limits by itself.
+    /// Milliseconds after which `url` counts as away, and each origin keeps state and limits by itself.
     pub timeout_ms: u64,
 }
 
@@ -62,6 +70,23 @@ impl Default for StateSettings {
 }
 
 impl StateSettings {
+    /// A client of `url`.
+    ///
+    /// # Errors
+    /// It is no address.
+    pub(crate) fn redis(&self) -> Result<redis::Client, redis::RedisError> {
+        use redis::IntoConnectionInfo;
+        let mut info = self.url.as_str().into_connection_info()?;
+        if let Some(password) = &self.password {
+            let settings = info
+                .redis_settings()
+                .clone()
+                .set_password(password.expose());
+            info = info.set_redis_settings(settings);
+        }
+        redis::Client::open(info)
+    }
+
     /// # Errors
     /// A sentence that names the setting.
     pub fn validate(&self) -> Result<(), String> {
@@ -95,31 +120,69 @@ impl std::fmt::Debug for State {
 }
 
 impl State {
-    /// Opens or creates the file and brings its tables up to date.
+    /// Opens or creates the file alone and brings its tables up to date.
     ///
     /// # Errors
     /// [`StateError`] that names the file: not writable, damaged, made by a newer version.
     pub fn open(file: &Path) -> Result<Self, StateError> {
+        let settings = StateSettings {
+            file: file.into(),
+            ..StateSettings::default()
+        };
+        Self::of(&settings)
+    }
+
+    /// Opens or creates what the settings name, and joins the shared state where they name one.
+    ///
+    /// # Errors
+    /// As [`State::open`]; [`StateError::Foreign`] when the file belongs to another shared state.
+    pub fn of(settings: &StateSettings) -> Result<Self, StateError> {
+        let file = &settings.file;
         let at = |error: StateError| error.at(file);
         create_private(file).map_err(|error| at(StateError::Io(error.to_string())))?;
         let mut connection = Connection::open(file).map_err(|error| at(error.into()))?;
         schema::prepare(&mut connection).map_err(at)?;
+        let replica = if settings.url.is_empty() {
+            if replica::is_copy(&connection).map_err(at)? {
+                return Err(at(StateError::Foreign(
+                    "this file is a copy of what is at state.url, which is not set; `signet state leave` makes it a state of its own"
+                        .into(),
+                )));
+            }
+            None
+        } else {
+            Some(Replica::join(&mut connection, file, settings).map_err(at)?)
+        };
         let (work, waiting) = mpsc::channel::<Work>(QUEUE);
+        if replica.is_some() {
+            follow(work.downgrade()).map_err(at)?;
+        }
         std::thread::Builder::new()
             .name("state".into())
-            .spawn(move || worker::run(&mut connection, waiting))
+            .spawn(move || worker::run(&mut connection, replica, waiting))
             .map_err(|error| at(StateError::Io(error.to_string())))?;
         Ok(Self { work })
     }
 
-    /// Runs `work` in one transaction on the state's thread: all of it is kept, or none.
+    /// Makes a copy of a shared state one of its own. No other process may use the file.
+    ///
+    /// # Errors
+    /// As [`State::open`].
+    pub fn leave(file: &Path) -> Result<(), StateError> {
+        let leave = || replica::leave(&Connection::open(file)?);
+        leave().map_err(|error| error.at(file))
+    }
+
+    /// Runs `work` in one transaction on the state's thread: all of it is kept, or none. It may be run again when
+    /// another origin was first, so it must do nothing but read and write the state; its statements must mean the same
+    /// on every copy.
     pub(crate) async fn transact<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Transaction<'_>) -> Result<T, StateError> + Send + 'static,
+        work: impl FnMut(&Transaction<'_>) -> Result<T, StateError> + Send + 'static,
     ) -> Result<T, StateError> {
         let (answer, answered) = oneshot::channel();
         // Nobody waits any more when the request was dropped; the transaction stands all the same.
-        let job = Work::new(work, move |done| drop(answer.send(done)));
+        let job = worker::work(work, move |done| drop(answer.send(done)));
         self.work.send(job).await.map_err(|_| StateError::Closed)?;
         answered.await.map_err(|_| StateError::Closed)?
     }
@@ -127,9 +190,9 @@ impl State {
     /// Runs `work` like [`State::transact`], in order with it, without waiting; a failure is logged.
     pub(crate) fn post(
         &self,
-        work: impl FnOnce(&Transaction<'_>) -> Result<(), StateError> + Send + 'static,
+        work: impl FnMut(&Transaction<'_>) -> Result<(), StateError> + Send + 'static,
     ) {
-        let job = Work::new(work, |done| {
+        let job = worker::work(work, |done| {
             if let Err(error) = done {
                 tracing::error!(code = error.code(), %error, "state failed");
             }
@@ -141,6 +204,26 @@ impl State {
             runtime.spawn(async move { work.send(job).await.map_err(|_| StateError::Closed) });
         }
     }
+}
+
+/// Has a copy follow the others' while nobody asks it for anything, until the state is closed.
+fn follow(work: mpsc::WeakSender<Work>) -> Result<(), StateError> {
+    std::thread::Builder::new()
+        .name("state-follow".into())
+        .spawn(move || {
+            loop {
+                std::thread::sleep(FOLLOW_EVERY);
+                let Some(work) = work.upgrade() else { return };
+                if work
+                    .blocking_send(worker::work(|_| Ok(()), |_| {}))
+                    .is_err()
+                {
+                    return;
+                }
+            }
+        })
+        .map(|_| ())
+        .map_err(|error| StateError::Io(error.to_string()))
 }
 
 /// The folder with mode 700 and the file with mode 600, before SQLite makes them wider.

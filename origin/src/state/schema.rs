@@ -68,6 +68,11 @@ const STEPS: &[&str] = &["
     CREATE TABLE provider_spends (day INTEGER PRIMARY KEY, micros INTEGER NOT NULL CHECK (micros >= 0)) STRICT;
 "];
 
+/// The version that this program knows.
+pub(super) fn known() -> i64 {
+    i64::try_from(STEPS.len()).unwrap_or(i64::MAX)
+}
+
 /// Sets the journal up and runs the steps the file has not seen.
 pub(super) fn prepare(connection: &mut Connection) -> Result<(), StateError> {
     // FULL: what was answered survives the power going, not only the process. Secure delete: an ended job's prompt is
@@ -75,7 +80,7 @@ pub(super) fn prepare(connection: &mut Connection) -> Result<(), StateError> {
     connection.execute_batch(
         "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA busy_timeout = 5000; PRAGMA secure_delete = ON;",
     )?;
-    let known = i64::try_from(STEPS.len()).unwrap_or(i64::MAX);
+    let known = known();
     let transaction =
         connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
     let found: i64 = transaction.query_row("PRAGMA user_version", [], |row| row.get(0))?;

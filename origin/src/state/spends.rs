@@ -48,7 +48,7 @@ impl State {
                     .execute(params![id, signed(milliunits)])?,
                 None => tx
                     .prepare_cached("DELETE FROM spends WHERE id = ?1 AND settled = 0")?
-                    .execute([id])?,
+                    .execute([&id])?,
             };
             Ok(())
         });

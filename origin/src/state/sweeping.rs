@@ -49,7 +49,7 @@ fn known(row: &rusqlite::Row<'_>) -> rusqlite::Result<KnownImage> {
 fn for_each(tx: &Transaction<'_>, sql: &str, ids: &[String]) -> Result<(), StateError> {
     let mut statement = tx.prepare_cached(sql)?;
     for id in ids {
-        statement.execute([id])?;
+        statement.execute([&id])?;
     }
     Ok(())
 }
@@ -92,7 +92,7 @@ impl State {
                 images::COLUMNS
             ))?;
             let mut rows = Vec::new();
-            for key in keys {
+            for key in &keys {
                 for row in statement.query_map([key], known)? {
                     rows.push(row?);
                 }
@@ -129,8 +129,8 @@ impl State {
     /// The state's own.
     pub async fn remove_images(&self, rows: Vec<(String, String)>) -> Result<(), StateError> {
         self.transact(move |tx| {
-            for (user, id) in rows {
-                images::remove(tx, &user, &id)?;
+            for (user, id) in &rows {
+                images::remove(tx, user, id)?;
             }
             Ok(())
         })

@@ -44,7 +44,7 @@ pub(super) fn revoke_links(tx: &Transaction<'_>, id: &str) -> Result<u64, StateE
     let epoch: i64 = tx.query_row(
         "INSERT INTO users (id, link_epoch) VALUES (?1, 1)
          ON CONFLICT (id) DO UPDATE SET link_epoch = link_epoch + 1 RETURNING link_epoch",
-        [id],
+        [&id],
         |row| row.get(0),
     )?;
     Ok(super::images::unsigned(epoch))
@@ -60,7 +60,7 @@ impl State {
         self.transact(move |tx| {
             let row = tx
                 .prepare_cached(&format!("SELECT {COLUMNS} FROM users WHERE id = ?1"))?
-                .query_row([id], read)
+                .query_row([&id], read)
                 .optional()?;
             Ok(row.unwrap_or_default())
         })

@@ -161,7 +161,8 @@ impl Provider {
         {
             return Err(ProviderError::Token("not of this time"));
         }
-        if claims.sub.is_empty() || claims.sub.len() > 255 {
+        if claims.sub.is_empty() || claims.sub.len() > 255 || claims.sub.contains(char::is_control)
+        {
             return Err(ProviderError::Token("no subject"));
         }
         Ok(claims)

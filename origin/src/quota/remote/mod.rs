@@ -18,7 +18,11 @@ use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use tokio::sync::mpsc;
 
 use script::Scripts;
+pub(crate) use script::is_broken;
+
 use settler::Message;
+
+use crate::state::StateSettings;
 
 /// After a failure the server is left alone for so long, so that requests need not wait for it one by one.
 const REST: Duration = Duration::from_millis(500);
@@ -74,24 +78,15 @@ impl Remote {
     ///
     /// # Errors
     /// The address is none.
-    pub(super) fn open(
-        url: &str,
-        password: Option<&str>,
-        timeout: Duration,
-    ) -> Result<Self, redis::RedisError> {
-        use redis::IntoConnectionInfo;
-        let mut info = url.into_connection_info()?;
-        if let Some(password) = password {
-            let settings = info.redis_settings().clone().set_password(password);
-            info = info.set_redis_settings(settings);
-        }
+    pub(super) fn open(settings: &StateSettings) -> Result<Self, redis::RedisError> {
+        let timeout = Duration::from_millis(settings.timeout_ms);
+        let client = settings.redis()?;
         let config = ConnectionManagerConfig::new()
             .set_min_delay(Duration::from_millis(50))
             .set_max_delay(Duration::from_millis(250))
             .set_number_of_retries(1)
             .set_connection_timeout(Some(timeout))
             .set_response_timeout(Some(timeout));
-        let client = redis::Client::open(info)?;
         let remote = Self {
             inner: Arc::new(Inner {
                 connection: ConnectionManager::new_lazy_with_config(client, config)?,

@@ -115,7 +115,7 @@ impl Remote {
 }
 
 /// Whether the server is there and its data is not what it should be.
-fn is_broken(error: &redis::RedisError) -> bool {
+pub(crate) fn is_broken(error: &redis::RedisError) -> bool {
     let told = error.to_string();
     error.kind() == redis::ErrorKind::UnexpectedReturnType
         || ["WRONGTYPE", "CORRUPT", "user_script"]
