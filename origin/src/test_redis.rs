@@ -1,18 +1,16 @@
-//! A real redis-server for tests.
+//! A real redis-server for tests, of the library and of the program.
 
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use crate::state::StateSettings;
-
 /// A server on a socket of its own, ended with the test.
-pub(crate) struct Server {
-    pub(crate) folder: tempfile::TempDir,
-    pub(crate) child: Option<Child>,
+pub struct Server {
+    pub folder: tempfile::TempDir,
+    pub child: Option<Child>,
 }
 
 impl Server {
-    pub(crate) fn start() -> Self {
+    pub fn start() -> Self {
         let mut server = Self {
             folder: tempfile::tempdir().unwrap(),
             child: None,
@@ -21,12 +19,12 @@ impl Server {
         server
     }
 
-    pub(crate) fn socket(&self) -> String {
+    pub fn socket(&self) -> String {
         self.folder.path().join("s").display().to_string()
     }
 
     /// Starts it, with what it had written to its log of appends.
-    pub(crate) fn again(&mut self) {
+    pub fn again(&mut self) {
         let arguments = [
             "--port",
             "0",
@@ -51,14 +49,14 @@ impl Server {
         }
     }
 
-    pub(crate) fn kill(&mut self) {
+    pub fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
             child.kill().unwrap();
             child.wait().unwrap();
         }
     }
 
-    pub(crate) fn ask(&self, command: &[&str]) -> String {
+    pub fn ask(&self, command: &[&str]) -> String {
         let output = Command::new("redis-cli")
             .args(["-s", &self.socket()])
             .args(command)
@@ -68,14 +66,9 @@ impl Server {
         String::from_utf8_lossy(&output.stdout).trim().to_owned()
     }
 
-    /// The section that names it.
-    pub(crate) fn settings(&self) -> StateSettings {
-        StateSettings {
-            url: format!("unix://{}", self.socket()),
-            // A busy machine must not look like a server that is away.
-            timeout_ms: 2_000,
-            ..StateSettings::default()
-        }
+    /// What `state.url` names it by.
+    pub fn url(&self) -> String {
+        format!("unix://{}", self.socket())
     }
 }
 

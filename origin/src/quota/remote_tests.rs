@@ -11,7 +11,7 @@ use crate::test_redis::Server;
 
 impl Server {
     fn limits(&self, settings: &LimitSettings, plans: &Plans) -> Limits {
-        Limits::shared(settings, plans, &self.settings()).unwrap()
+        Limits::shared(settings, plans, &StateSettings::at(self.url())).unwrap()
     }
 }
 

@@ -70,6 +70,16 @@ impl Default for StateSettings {
 }
 
 impl StateSettings {
+    /// For tests: what names a server, where a busy machine must not look like a server that is away.
+    #[cfg(test)]
+    pub(crate) fn at(url: String) -> Self {
+        Self {
+            url,
+            timeout_ms: 2_000,
+            ..Self::default()
+        }
+    }
+
     /// A client of `url`.
     ///
     /// # Errors

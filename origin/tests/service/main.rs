@@ -11,6 +11,7 @@ mod front;
 mod http;
 mod neighbours;
 mod program;
+mod redis;
 
 mod bad_input;
 mod canary;
@@ -31,6 +32,7 @@ mod main_job;
 mod models;
 mod oauth;
 mod operator;
+mod origins;
 mod provenance;
 mod provider;
 mod references;

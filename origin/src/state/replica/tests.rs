@@ -24,7 +24,7 @@ struct Copy {
 fn settings(server: &Server, folder: &Path) -> StateSettings {
     StateSettings {
         file: folder.join("s.sqlite"),
-        ..server.settings()
+        ..StateSettings::at(server.url())
     }
 }
 
