@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OpenFlags, Transaction};
 
-use super::Position;
 use super::log::{Log, Snapshot};
+use super::position::Position;
 use crate::state::{StateError, create_private, schema};
 
 /// What belongs to one copy alone.

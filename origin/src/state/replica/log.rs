@@ -1,11 +1,12 @@
 //! The log in Redis or Valkey: entries behind a snapshot, appended to by compare-and-set.
 
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use redis::Script;
 
-use super::Position;
 use super::entry::Entry;
+use super::position::Position;
 use crate::state::{StateError, StateSettings};
 
 /// After a failure the server is left alone for so long: what waits need not wait for it one by one.
@@ -16,6 +17,14 @@ const SNAPSHOT_TIMEOUTS: u32 = 40;
 const LEAST_BYTES: u64 = 1 << 20;
 /// The log is folded into a snapshot this often, and an entry is gone after twice this: it may hold a prompt.
 const MOST_AGE: Duration = Duration::from_secs(600);
+
+static COMMIT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/commit.lua")));
+static SNAPSHOT_OF: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("scripts/snapshot.lua")));
+static PUBLISH: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("scripts/publish.lua")));
+static COMPACT: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("scripts/compact.lua")));
 
 const META: &str = "{signet}:state:meta";
 const LOG: &str = "{signet}:state:log";
@@ -138,8 +147,7 @@ impl Log {
 
     /// Appends an entry behind `at`, or without one asks whether there is anything new.
     pub(super) fn commit(&mut self, at: &Position, entry: Option<&str>) -> Result<Told, LogError> {
-        let script = Script::new(include_str!("scripts/commit.lua"));
-        let mut call = script.prepare_invoke();
+        let mut call = COMMIT.prepare_invoke();
         call.key(META).key(LOG).key(LOCK);
         call.arg(at.version).arg(&at.head).arg(self.known_schema);
         call.arg(entry.unwrap_or_default()).arg(LEAST_BYTES);
@@ -174,8 +182,7 @@ impl Log {
 
     /// The last snapshot.
     pub(super) fn snapshot(&mut self) -> Result<Snapshot, LogError> {
-        let script = Script::new(include_str!("scripts/snapshot.lua"));
-        let mut call = script.prepare_invoke();
+        let mut call = SNAPSHOT_OF.prepare_invoke();
         call.key(META).key(SNAPSHOT);
         let told: Option<(u64, String, Vec<u8>)> =
             self.call(self.timeout * SNAPSHOT_TIMEOUTS, |redis| call.invoke(redis))?;
@@ -192,8 +199,7 @@ impl Log {
         seen: &Position,
         snapshot: &Snapshot,
     ) -> Result<bool, LogError> {
-        let script = Script::new(include_str!("scripts/publish.lua"));
-        let mut call = script.prepare_invoke();
+        let mut call = PUBLISH.prepare_invoke();
         call.key(META).key(LOG).key(SNAPSHOT);
         call.arg(seen.version).arg(&seen.head);
         call.arg(snapshot.at.version).arg(&snapshot.at.head);
@@ -203,8 +209,7 @@ impl Log {
 
     /// Puts a newer snapshot in place of the last.
     pub(super) fn compact(&mut self, snapshot: &Snapshot) -> Result<bool, LogError> {
-        let script = Script::new(include_str!("scripts/compact.lua"));
-        let mut call = script.prepare_invoke();
+        let mut call = COMPACT.prepare_invoke();
         call.key(META).key(LOG).key(SNAPSHOT).key(LOCK);
         call.arg(snapshot.at.version).arg(&snapshot.at.head);
         call.arg(snapshot.bytes.as_slice());

@@ -14,79 +14,25 @@ mod capture;
 mod copy;
 mod entry;
 mod log;
+mod position;
+mod rejoin;
 #[cfg(test)]
 mod tests;
 
 use std::path::{Path, PathBuf};
 
-use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
+use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 use self::capture::Capture;
 use self::entry::Entry;
 use self::log::{Log, LogError, Told};
+use self::position::{Position, TABLES, has_outbox};
+pub(super) use self::position::{is_copy, leave};
 use super::worker::{self, Work};
 use super::{StateError, StateSettings, schema};
 
 /// How often a transaction begins anew before its callers are told that the state is too busy.
 const TRIES: usize = 200;
-
-/// This copy's place in the log, and what the log has not been told.
-const TABLES: &str = "
-    CREATE TABLE IF NOT EXISTS replica (
-        only_row INTEGER PRIMARY KEY CHECK (only_row = 1), version INTEGER NOT NULL, head TEXT NOT NULL
-    ) STRICT;
-    CREATE TABLE IF NOT EXISTS outbox (n INTEGER PRIMARY KEY, entry TEXT NOT NULL) STRICT;
-";
-
-/// How much of the log was seen: so many entries, the last of this id. The default has seen nothing.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Position {
-    version: u64,
-    head: String,
-}
-
-impl Position {
-    fn read(connection: &Connection) -> Result<Option<Self>, StateError> {
-        let found = connection.query_row("SELECT version, head FROM replica", [], |row| {
-            Ok(Self {
-                version: super::images::unsigned(row.get(0)?),
-                head: row.get(1)?,
-            })
-        });
-        Ok(found.optional()?)
-    }
-
-    fn write(&self, tx: &Transaction<'_>) -> Result<(), StateError> {
-        tx.execute(
-            "REPLACE INTO replica (only_row, version, head) VALUES (1, ?1, ?2)",
-            params![i64::try_from(self.version).unwrap_or(i64::MAX), self.head],
-        )?;
-        Ok(())
-    }
-
-    fn behind(&self, head: &str) -> Self {
-        Self {
-            version: self.version + 1,
-            head: head.into(),
-        }
-    }
-}
-
-/// Entries that the log has not been told, oldest first.
-fn outbox(tx: &Transaction<'_>) -> Result<Vec<(i64, Entry)>, StateError> {
-    let mut statement = tx.prepare_cached("SELECT n, entry FROM outbox ORDER BY n")?;
-    let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get::<_, String>(1)?)))?;
-    rows.map(|row| {
-        let (n, text) = row?;
-        Ok((n, Entry::parse(&text)?))
-    })
-    .collect()
-}
-
-fn has_outbox(tx: &Transaction<'_>) -> Result<bool, StateError> {
-    let sql = "SELECT EXISTS (SELECT 1 FROM outbox)";
-    Ok(tx.prepare_cached(sql)?.query_row([], |row| row.get(0))?)
-}
 
 /// Executes the statements of an operation.
 fn execute(tx: &Transaction<'_>, group: &[String]) -> Result<(), StateError> {
@@ -98,18 +44,6 @@ fn execute(tx: &Transaction<'_>, group: &[String]) -> Result<(), StateError> {
 
 fn begin(connection: &mut Connection) -> Result<Transaction<'_>, StateError> {
     Ok(connection.transaction_with_behavior(TransactionBehavior::Immediate)?)
-}
-
-/// Whether a file is a copy of a shared state.
-pub(super) fn is_copy(connection: &Connection) -> Result<bool, StateError> {
-    let sql = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = 'replica')";
-    Ok(connection.query_row(sql, [], |row| row.get(0))?)
-}
-
-/// Makes a copy a state of its own, which no log knows.
-pub(super) fn leave(connection: &Connection) -> Result<(), StateError> {
-    connection.execute_batch("DROP TABLE IF EXISTS replica; DROP TABLE IF EXISTS outbox;")?;
-    Ok(())
 }
 
 /// The shared side of a copy.
@@ -252,131 +186,6 @@ impl Replica {
             Told::Far => self.begin_anew(connection),
             Told::Empty => self.publish(connection, &Position::default()),
             Told::Old => self.publish(connection, &at),
-        }
-    }
-
-    /// Tells the log what was written while it was away.
-    fn hand_in(&mut self, connection: &mut Connection) -> Result<(), StateError> {
-        for _ in 0..TRIES {
-            let tx = begin(connection)?;
-            let Some((n, entry)) = outbox(&tx)?.into_iter().next() else {
-                return Ok(());
-            };
-            let at = Position::read(&tx)?.unwrap_or_default();
-            match self.log.commit(&at, Some(&entry.to_text())) {
-                Ok(Told::Done { .. }) => {
-                    at.behind(&entry.id).write(&tx)?;
-                    tx.execute("DELETE FROM outbox WHERE n = ?1", [n])?;
-                    tx.commit()?;
-                }
-                // It had arrived; only the answer was lost.
-                Ok(Told::Behind(next)) if next.first().is_some_and(|next| next.id == entry.id) => {
-                    at.behind(&entry.id).write(&tx)?;
-                    tx.execute("DELETE FROM outbox WHERE n = ?1", [n])?;
-                    tx.commit()?;
-                }
-                Ok(Told::Behind(_) | Told::Far) => {
-                    drop(tx);
-                    self.begin_anew(connection)?;
-                }
-                Ok(told) => {
-                    drop(tx);
-                    self.catch_up(connection, at, told)?;
-                }
-                Err(LogError::Away(_)) => return Ok(()),
-                Err(LogError::Failed(error)) => return Err(error),
-            }
-        }
-        Ok(())
-    }
-
-    /// Makes the copy anew from snapshot and log, and replays on it what the log has not been told. All of it, or
-    /// nothing.
-    fn begin_anew(&mut self, connection: &mut Connection) -> Result<(), StateError> {
-        let snapshot = match self.log.snapshot() {
-            Ok(snapshot) => snapshot,
-            Err(LogError::Away(_)) => return Ok(()),
-            Err(LogError::Failed(error)) => return Err(error),
-        };
-        let loaded = copy::Loaded::attach(connection, &self.file, &snapshot.bytes)?;
-        let done = self.replay(connection, snapshot.at);
-        loaded.detach(connection)?;
-        done
-    }
-
-    /// With the snapshot attached.
-    fn replay(&mut self, connection: &mut Connection, mut at: Position) -> Result<(), StateError> {
-        let tx = begin(connection)?;
-        copy::replace_all(&tx)?;
-        let mut waiting = outbox(&tx)?;
-        loop {
-            match self.log.commit(&at, None) {
-                Ok(Told::Done { .. }) => break,
-                Ok(Told::Behind(entries)) => {
-                    for entry in entries {
-                        entry
-                            .groups
-                            .iter()
-                            .try_for_each(|group| execute(&tx, group))?;
-                        waiting.retain(|(_, own)| own.id != entry.id);
-                        at = at.behind(&entry.id);
-                    }
-                }
-                // It changed again, or went away again: the copy stays as it was until the next try.
-                Ok(_) | Err(LogError::Away(_)) => return Ok(()),
-                Err(LogError::Failed(error)) => return Err(error),
-            }
-        }
-        let mut groups = Vec::new();
-        for group in waiting.into_iter().flat_map(|(_, entry)| entry.groups) {
-            tx.execute_batch("SAVEPOINT one")?;
-            let done = execute(&tx, &group);
-            tx.execute_batch(if done.is_ok() {
-                "RELEASE one"
-            } else {
-                "ROLLBACK TO one; RELEASE one"
-            })?;
-            match done {
-                Ok(()) => groups.push(group),
-                Err(error) => tracing::error!(
-                    %error,
-                    "what was written while Redis was away no longer holds, and is dropped"
-                ),
-            }
-        }
-        tx.execute("DELETE FROM outbox", [])?;
-        if let Some(entry) = Entry::of(groups) {
-            // Told from here on like any other: if the answer is lost, it is found again by its id.
-            tx.execute("INSERT INTO outbox (entry) VALUES (?1)", [entry.to_text()])?;
-        }
-        at.write(&tx)?;
-        tx.commit()?;
-        Ok(())
-    }
-
-    /// Gives the log this copy, outbox and all.
-    fn publish(&mut self, connection: &mut Connection, seen: &Position) -> Result<(), StateError> {
-        let last: i64 =
-            connection.query_row("SELECT COALESCE(MAX(n), 0) FROM outbox", [], |row| {
-                row.get(0)
-            })?;
-        let here = Position::read(connection)?.unwrap_or_default();
-        let snapshot = log::Snapshot {
-            at: here.behind(&entry::new_id()),
-            bytes: copy::make(connection, &self.file)?.0,
-        };
-        match self.log.publish(seen, &snapshot) {
-            Ok(true) => {
-                tracing::info!("the shared state was given this origin's");
-                let tx = begin(connection)?;
-                snapshot.at.write(&tx)?;
-                tx.execute("DELETE FROM outbox WHERE n <= ?1", [last])?;
-                tx.commit()?;
-                Ok(())
-            }
-            // Somebody else was first, or it went away: the next try finds out.
-            Ok(false) | Err(LogError::Away(_)) => Ok(()),
-            Err(LogError::Failed(error)) => Err(error),
         }
     }
 
