@@ -1,6 +1,11 @@
 //! Whole copies of the state: made of the file, and put in its place.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
+
+use flate2::Compression;
+use flate2::read::GzDecoder;
+use flate2::write::GzEncoder;
 
 use rusqlite::{Connection, OpenFlags, Transaction};
 
@@ -61,7 +66,7 @@ pub(super) fn tables(connection: &Connection) -> Result<Vec<String>, StateError>
     Ok(names.collect::<Result<_, _>>()?)
 }
 
-/// The bytes of a copy of all that is committed, its position, and whether the log has been told all of it.
+/// A copy of all that is committed, compressed; its position, and whether the log has been told all of it.
 pub(super) fn make(
     connection: &Connection,
     file: &Path,
@@ -74,8 +79,11 @@ pub(super) fn make(
     let sql = "SELECT NOT EXISTS (SELECT 1 FROM outbox)";
     let is_told: bool = opened.query_row(sql, [], |row| row.get(0))?;
     drop(opened);
-    let bytes = std::fs::read(&made.0).map_err(|error| io(&error))?;
-    Ok((bytes, at, is_told))
+    let mut bytes = GzEncoder::new(Vec::new(), Compression::fast());
+    File::open(&made.0)
+        .and_then(|mut file| std::io::copy(&mut file, &mut bytes))
+        .map_err(|error| io(&error))?;
+    Ok((bytes.finish().map_err(|error| io(&error))?, at, is_told))
 }
 
 /// A snapshot that is attached as `snap`, brought up to date.
@@ -89,7 +97,9 @@ impl Loaded {
     ) -> Result<Self, StateError> {
         let loaded = Self(Beside::new(file));
         create_private(&loaded.0.0).map_err(|error| io(&error))?;
-        std::fs::write(&loaded.0.0, bytes).map_err(|error| io(&error))?;
+        File::create(&loaded.0.0)
+            .and_then(|mut file| std::io::copy(&mut GzDecoder::new(bytes), &mut file))
+            .map_err(|error| io(&error))?;
         let mut opened = Connection::open(&loaded.0.0)?;
         schema::prepare(&mut opened)?;
         drop(opened);

@@ -67,7 +67,7 @@ impl From<LogError> for StateError {
 /// A snapshot of the whole state.
 pub(super) struct Snapshot {
     pub(super) at: Position,
-    /// An SQLite file.
+    /// An SQLite file, compressed with gzip.
     pub(super) bytes: Vec<u8>,
 }
 

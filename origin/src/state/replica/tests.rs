@@ -184,6 +184,41 @@ async fn an_origin_that_grew_up_alone_brings_its_state_and_a_second_such_one_is_
     assert_eq!(foreign.code(), "state_foreign");
 }
 
+#[tokio::test]
+async fn a_restored_copy_begins_the_log_anew_and_the_others_follow_it() {
+    let server = Server::start();
+    let (one, other) = (join(&server), join(&server));
+    one.state.add_client(client("kept")).await.unwrap();
+    other.dump().await;
+    let file = one.folder.path().join("s.sqlite");
+    let backup = one.folder.path().join("backup.sqlite");
+    let connection = Connection::open(&file).unwrap();
+    connection
+        .execute("VACUUM INTO ?1", [backup.to_str().unwrap()])
+        .unwrap();
+    drop(connection);
+    other.state.add_client(client("regretted")).await.unwrap();
+    // As docs/operations.md says it: all stopped, one restored.
+    let (folder, others) = (one.folder, other.folder);
+    drop((one.state, other.state));
+    for end in ["", "-wal", "-shm"] {
+        let _ = std::fs::remove_file(folder.path().join(format!("s.sqlite{end}")));
+    }
+    std::fs::rename(&backup, &file).unwrap();
+    State::leave(&file).unwrap();
+    server.ask(&["DEL", "{signet}:state:meta"]);
+    let again = |folder: tempfile::TempDir| {
+        let state = State::of(&settings(&server, folder.path())).unwrap();
+        Copy { folder, state }
+    };
+    let one = again(folder);
+    let ids = |clients: Vec<ClientRow>| clients.into_iter().map(|row| row.id).collect::<Vec<_>>();
+    assert_eq!(ids(one.state.clients().await.unwrap()), ["kept"]);
+    let other = again(others);
+    assert_eq!(ids(other.state.clients().await.unwrap()), ["kept"]);
+    agree(&[&one, &other]).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn while_the_server_is_away_each_goes_on_alone_and_afterwards_all_agree() {
     let mut server = Server::start();
