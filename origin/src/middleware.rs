@@ -51,10 +51,10 @@ pub async fn public(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
-    run(request, next, |request, app| {
+    run(request, next, async |request, app| {
         known_host(request, &app.settings.server.hosts())?;
         no_token_in_query(request)?;
-        edge_trust::admit(request)
+        edge_trust::admit(request).await
     })
     .await
 }
@@ -84,7 +84,7 @@ pub async fn images(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
-    run(request, next, |request, app| {
+    run(request, next, async |request, app| {
         known_host(request, &app.settings.images.hosts())
     })
     .await
@@ -95,7 +95,7 @@ pub async fn operator(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
-    run(request, next, |request, app| {
+    run(request, next, async |request, app| {
         known_host(request, &app.settings.server.operator_hosts())
     })
     .await
@@ -104,7 +104,7 @@ pub async fn operator(
 async fn run(
     mut request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
-    check: impl Fn(&ServiceRequest, &App) -> Result<(), ApiError>,
+    check: impl AsyncFnOnce(&ServiceRequest, &App) -> Result<(), ApiError>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
     let id = request_id(&request);
     request.extensions_mut().insert(RequestId(id.clone()));
@@ -115,7 +115,7 @@ async fn run(
     if let Some(begun) = app.tracer.begin(caller, &id) {
         request.extensions_mut().insert(begun);
     }
-    let checked = match check(&request, &app) {
+    let checked = match check(&request, &app).await {
         Ok(()) => arrive(&request, &app).await,
         refused => refused,
     };

@@ -6,10 +6,11 @@ use std::sync::Arc;
 
 use actix_web::http::{Method, header};
 use actix_web::{FromRequest, HttpMessage, HttpRequest, dev::Payload, web};
+use futures_util::future::{Either, LocalBoxFuture};
 
 use shared::access_token;
 
-use super::session::{self, Sessions};
+use super::session;
 use super::{Scope, Scopes};
 use crate::error::ApiError;
 use crate::startup::App;
@@ -37,12 +38,6 @@ pub struct Recognised {
 }
 
 impl Caller {
-    fn of(request: &HttpRequest) -> Result<Self, ApiError> {
-        let caller = Self::recognised(request)?;
-        caller.is_seen(request);
-        Ok(caller)
-    }
-
     /// Tells the answer's way back who was recognised.
     fn is_seen(&self, request: &HttpRequest) {
         request.extensions_mut().insert(Recognised {
@@ -51,10 +46,9 @@ impl Caller {
         });
     }
 
-    fn recognised(request: &HttpRequest) -> Result<Self, ApiError> {
-        let app = request
-            .app_data::<web::Data<App>>()
-            .ok_or_else(|| ApiError::Internal("no app data".into()))?;
+    /// The caller that a token names; none for a request without one, which may have a session.
+    fn of_token(request: &HttpRequest) -> Result<Option<Self>, ApiError> {
+        let app = app(request)?;
         let mut values = request.headers().get_all(header::AUTHORIZATION);
         match (values.next(), values.next()) {
             (Some(value), other) => {
@@ -67,28 +61,36 @@ impl Caller {
                     .and_then(access_token::bearer)
                     .and_then(|token| app.tokens.verify(token, now).ok())
                     .ok_or(ApiError::Unauthorized)?;
-                Ok(Self {
+                Ok(Some(Self {
                     user_id: claims.sub.as_str().into(),
                     client_id: claims.client_id.as_str().into(),
                     jti: claims.jti.as_str().into(),
                     scopes: Scopes::parse(&claims.scope).map_err(|_| ApiError::Unauthorized)?,
-                })
+                }))
             }
             // A cookie never counts beside `Authorization`, valid or not.
-            (None, _) => Self::of_session(request, app, &app.sessions),
+            (None, _) => Ok(None),
         }
     }
 
-    fn of_session(request: &HttpRequest, app: &App, sessions: &Sessions) -> Result<Self, ApiError> {
-        let secure = app.settings.server.is_https();
-        let caller = session::read(request, sessions, secure, app.clock.seconds())
-            .ok_or(ApiError::Anonymous)?;
+    async fn of_session(request: &HttpRequest) -> Result<Self, ApiError> {
+        let app = app(request)?;
+        let token = session::token_of(request, app.settings.server.is_https());
+        let token = token.ok_or(ApiError::Anonymous)?;
+        let caller = app.sessions.get(&token, app.clock.seconds()).await?;
+        let caller = caller.ok_or(ApiError::Anonymous)?;
         let safe = matches!(*request.method(), Method::GET | Method::HEAD);
         if !safe && !session::is_same_origin(request, &app.settings.server.origins()) {
             return Err(ApiError::CrossSite);
         }
         Ok(caller)
     }
+}
+
+fn app(request: &HttpRequest) -> Result<&web::Data<App>, ApiError> {
+    request
+        .app_data::<web::Data<App>>()
+        .ok_or_else(|| ApiError::Internal("no app data".into()))
 }
 
 /// A caller with the scope `S`. A handler that takes none of these gets no caller at all.
@@ -105,20 +107,36 @@ impl<S: Scope> std::ops::Deref for Authorized<S> {
     }
 }
 
+impl<S: Scope> Authorized<S> {
+    fn of(caller: Caller, request: &HttpRequest) -> Result<Self, ApiError> {
+        caller.is_seen(request);
+        if caller.scopes.has(S::NAME) {
+            Ok(Self {
+                caller,
+                scope: PhantomData,
+            })
+        } else {
+            Err(ApiError::Scope(S::NAME))
+        }
+    }
+}
+
+type Recognition<T> = Either<Ready<T>, LocalBoxFuture<'static, T>>;
+
 impl<S: Scope> FromRequest for Authorized<S> {
     type Error = ApiError;
-    type Future = Ready<Result<Self, ApiError>>;
+    type Future = Recognition<Result<Self, ApiError>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        ready(Caller::of(request).and_then(|caller| {
-            if caller.scopes.has(S::NAME) {
-                Ok(Self {
-                    caller,
-                    scope: PhantomData,
-                })
-            } else {
-                Err(ApiError::Scope(S::NAME))
+        match Caller::of_token(request) {
+            Ok(Some(caller)) => Either::Left(ready(Self::of(caller, request))),
+            Err(error) => Either::Left(ready(Err(error))),
+            Ok(None) => {
+                let request = request.clone();
+                Either::Right(Box::pin(async move {
+                    Self::of(Caller::of_session(&request).await?, &request)
+                }))
             }
-        }))
+        }
     }
 }

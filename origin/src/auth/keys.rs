@@ -150,17 +150,19 @@ pub fn new_key(now: u64) -> Result<SigningKeyRow, StateError> {
 pub async fn rotate(state: &State, at_once: bool, now: u64) -> Result<String, StateError> {
     let known = state.signing_keys().await?;
     let mut key = new_key(now)?;
-    if at_once {
+    let removed_before = if at_once {
         key.created = now.saturating_sub(LEAD_SECONDS);
         // Also those that were made a moment ago.
-        state.remove_signing_keys_before(u64::MAX >> 1).await?;
-    } else if let Some(kept) = Ring::read(&known, now)?.0.last() {
-        state
-            .remove_signing_keys_before(kept.signs_from - LEAD_SECONDS)
-            .await?;
-    }
+        u64::MAX
+    } else {
+        let ring = Ring::read(&known, now)?;
+        let kept = ring.0.last();
+        kept.map_or(0, |kept| kept.signs_from - LEAD_SECONDS)
+    };
     let kid = key.kid.clone();
-    state.add_signing_key(key).await?;
+    state
+        .replace_signing_keys_before(removed_before, key)
+        .await?;
     Ok(kid)
 }
 
@@ -173,7 +175,8 @@ mod tests {
     async fn state() -> (tempfile::TempDir, State) {
         let folder = tempfile::tempdir().unwrap();
         let state = State::open(&folder.path().join("s")).unwrap();
-        state.add_signing_key(new_key(NOW).unwrap()).await.unwrap();
+        let first = new_key(NOW).unwrap();
+        state.first_signing_key(first).await.unwrap();
         (folder, state)
     }
 

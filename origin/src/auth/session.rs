@@ -1,68 +1,77 @@
-//! Browser sessions of the studio: an opaque cookie, everything else stays here.
+//! Browser sessions of the studio: an opaque cookie, everything else stays in the state.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use actix_web::HttpRequest;
 use actix_web::cookie::{Cookie, SameSite};
 use actix_web::http::header;
-use moka::sync::Cache;
 use sha2::{Digest, Sha256};
 use shared::hex::hex;
 
 use super::clients::random_token;
 use super::{Caller, Scopes};
+use crate::state::sessions::{Kind, SessionRow};
+use crate::state::{State, StateError};
 
-/// Sessions remembered at once; beyond it the least used go.
-const CAPACITY: u64 = 100_000;
+/// The client of every session.
+const CLIENT: &str = "studio";
 
-/// Sessions by the hash of their cookie, so that a look at memory or a log of it opens none.
+/// Sessions in the state, by the hash of their cookie. It is asked at every request: who signed out anywhere is out.
 #[derive(Clone, Debug)]
 pub struct Sessions {
-    known: Cache<[u8; 32], (Caller, u64)>,
+    state: State,
     life: u64,
 }
 
 impl Sessions {
     /// Sessions that live so many seconds.
-    pub fn new(life: u64) -> Self {
-        let known = Cache::builder()
-            .max_capacity(CAPACITY)
-            .time_to_live(Duration::from_secs(life))
-            .build();
-        Self { known, life }
+    pub fn new(state: State, life: u64) -> Self {
+        Self { state, life }
     }
 
     /// Starts a session; what its cookie holds.
-    pub fn start(&self, user: &str, now: u64) -> String {
+    ///
+    /// # Errors
+    /// The state's own.
+    pub async fn start(&self, user: &str, now: u64) -> Result<String, StateError> {
         let token = random_token();
-        let name = digest(&token);
-        let jti = hex(name.split_at(8).0);
-        let caller = Caller {
+        let row = SessionRow {
             user_id: user.into(),
-            client_id: "studio".into(),
-            jti: Arc::from(jti),
-            scopes: Scopes::USER,
+            client_id: CLIENT.into(),
+            ends: now + self.life,
         };
-        self.known.insert(name, (caller, now + self.life));
-        token
+        let begun = self
+            .state
+            .begin_session(Kind::Studio, digest(&token), row, now);
+        begun.await.map(|()| token)
     }
 
     /// The caller of a session.
-    pub fn get(&self, token: &str, now: u64) -> Option<Caller> {
-        self.known
-            .get(&digest(token))
-            .filter(|(_, end)| now < *end)
-            .map(|(caller, _)| caller)
+    ///
+    /// # Errors
+    /// The state's own.
+    pub async fn get(&self, token: &str, now: u64) -> Result<Option<Caller>, StateError> {
+        let name = digest(token);
+        let row = self.state.session(Kind::Studio, name, now).await?;
+        Ok(row.map(|row| Caller {
+            user_id: row.user_id.into(),
+            client_id: row.client_id.into(),
+            jti: Arc::from(hex(name.split_at(8).0)),
+            scopes: Scopes::USER,
+        }))
     }
 
     /// Ends a session.
-    pub fn end(&self, token: &str) {
-        self.known.invalidate(&digest(token));
+    ///
+    /// # Errors
+    /// The state's own.
+    pub async fn end(&self, token: &str) -> Result<(), StateError> {
+        self.state.end_session(Kind::Studio, digest(token)).await
     }
 }
 
-fn digest(token: &str) -> [u8; 32] {
+/// The name of what a cookie holds.
+pub(crate) fn digest(token: &str) -> [u8; 32] {
     Sha256::digest(token.as_bytes()).into()
 }
 
@@ -99,11 +108,6 @@ pub(crate) fn cookie_of(request: &HttpRequest, name: &str) -> Option<String> {
     if found.next().is_some() { None } else { one }
 }
 
-/// The caller of a request's session.
-pub fn read(request: &HttpRequest, sessions: &Sessions, secure: bool, now: u64) -> Option<Caller> {
-    sessions.get(&token_of(request, secure)?, now)
-}
-
 /// Whether a session's unsafe request comes from the studio's page: its own `Origin`, and the header that no form
 /// and no foreign script can send.
 pub fn is_same_origin(request: &HttpRequest, origins: &[String]) -> bool {
@@ -122,15 +126,22 @@ mod tests {
     use super::*;
     use actix_web::test::TestRequest;
 
-    #[test]
-    fn a_session_lives_until_its_end_or_sign_out() {
-        let sessions = Sessions::new(100);
-        let token = sessions.start("u", 1_000);
-        assert_eq!(&*sessions.get(&token, 1_099).unwrap().user_id, "u");
-        assert_eq!(sessions.get(&token, 1_100), None);
-        assert_eq!(sessions.get("x", 1_000), None);
-        sessions.end(&token);
-        assert_eq!(sessions.get(&token, 1_000), None);
+    #[tokio::test]
+    async fn a_session_lives_until_its_end_or_sign_out_whichever_origin_is_asked() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("s.sqlite");
+        let open = || Sessions::new(State::open(&file).unwrap(), 100);
+        let (one, other) = (open(), open());
+        let token = one.start("u", 1_000).await.unwrap();
+        let get = async |token: &str, now| other.get(token, now).await.unwrap();
+        assert_eq!(&*get(&token, 1_099).await.unwrap().user_id, "u");
+        assert_eq!(get(&token, 1_100).await, None);
+        assert_eq!(get("x", 1_000).await, None);
+        let bytes = std::fs::read(folder.path().join("s.sqlite-wal")).unwrap();
+        let secret = token.as_bytes();
+        assert!(!bytes.windows(secret.len()).any(|part| part == secret));
+        one.end(&token).await.unwrap();
+        assert_eq!(get(&token, 1_000).await, None);
     }
 
     #[test]

@@ -105,9 +105,7 @@ impl Tokens {
     ) -> Result<Self, StateError> {
         let mut rows = state.signing_keys().await?;
         if rows.is_empty() {
-            let row = new_key(now)?;
-            state.add_signing_key(row.clone()).await?;
-            rows.push(row);
+            rows = state.first_signing_key(new_key(now)?).await?;
         }
         let denied = state.revoked_tokens(now).await?.into_iter().collect();
         Ok(Self {
@@ -125,8 +123,8 @@ impl Tokens {
         self.keys.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes the keys from the state anew, so that a rotation needs no restart; tokens of keys that are gone count no
-    /// more.
+    /// Takes keys and revoked tokens from the state anew, so that what another origin or a command did needs no restart;
+    /// tokens of keys that are gone count no more.
     ///
     /// # Errors
     /// The state's own; the keys stay as they are then.
@@ -136,6 +134,11 @@ impl Tokens {
             self.verified.invalidate_all();
         }
         *self.keys.write().unwrap_or_else(PoisonError::into_inner) = ring;
+        let revoked = state.revoked_tokens(now).await?;
+        // Added: what is denied here meanwhile need not stand in what was read.
+        let mut denied = self.denied.write().unwrap_or_else(PoisonError::into_inner);
+        denied.retain(|_, expires| *expires > now);
+        denied.extend(revoked);
         Ok(())
     }
 
@@ -264,10 +267,10 @@ impl Tokens {
     }
 }
 
-/// How often a running service looks for rotated keys.
-const FOLLOW_EVERY: Duration = Duration::from_secs(5);
+/// How often a running service looks for rotated keys and for tokens that were revoked elsewhere.
+const FOLLOW_EVERY: Duration = Duration::from_secs(2);
 
-/// Takes up rotated keys for as long as the runtime lives.
+/// Takes up rotated keys and revoked tokens for as long as the runtime lives.
 pub(crate) fn follow(app: &App) {
     let (tokens, state, clock) = (app.tokens.clone(), app.state.clone(), app.clock.clone());
     tokio::spawn(async move {

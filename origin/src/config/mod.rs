@@ -93,7 +93,9 @@ impl Settings {
         if self.edge.require && self.edge.keys.is_none() && self.edge.keys_file.is_none() {
             return Err("edge.require is set and there are no edge keys (SIGNET_EDGE__KEYS or edge.keys_file)".into());
         }
-        self.link_keys()?;
+        if self.link_keys()?.is_none() && !self.state.url.is_empty() {
+            return Err("state.url is set and there are no link keys (SIGNET_IMAGES__KEYS or images.keys_file): origins that share a state sign and open the same links, so each must be given the same keys; `signet keys generate` makes some, and what one origin made for itself is in `link-keys` beside its state.file".into());
+        }
         self.edge_keys()?;
         Ok(())
     }

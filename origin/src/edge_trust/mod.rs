@@ -77,12 +77,12 @@ impl FromRequest for DecidedAtEdge {
 ///
 /// # Errors
 /// `edge_only` for whoever did not come through the edge when it is required.
-pub fn admit(request: &ServiceRequest) -> Result<(), ApiError> {
+pub async fn admit(request: &ServiceRequest) -> Result<(), ApiError> {
     let app = request
         .app_data::<web::Data<App>>()
         .ok_or_else(|| ApiError::Internal("no app data".into()))?;
     let (address, decided) = match &app.edge_keys {
-        Some(keys) => verify(request, &keys.get(), app)?,
+        Some(keys) => verify(request, &keys.get(), app).await?,
         None => {
             let address = stand_alone(request, &app.settings.edge.client_address_header)?;
             (address, Decided::default())
@@ -123,7 +123,7 @@ fn single<'a>(request: &'a ServiceRequest, name: &str) -> Result<Option<&'a str>
     }
 }
 
-fn verify(
+async fn verify(
     request: &ServiceRequest,
     keys: &shared::keyring::Keyring,
     app: &App,
@@ -158,7 +158,7 @@ fn verify(
         tracing::warn!(%error, "a request did not come through the edge");
         refused()
     })?;
-    if !app.nonces.is_first(accepted.nonce, now) {
+    if !app.nonces.is_first(accepted.nonce, now).await {
         tracing::warn!("an edge request was replayed");
         return Err(refused());
     }

@@ -3,61 +3,23 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use actix_web::cookie::{Cookie, SameSite};
 use actix_web::http::{Method, header};
 use actix_web::{FromRequest, HttpRequest, HttpResponse, dev::Payload, web};
-use moka::sync::Cache;
 use serde::Deserialize;
-use sha2::{Digest, Sha256};
 
 use crate::auth::clients::random_token;
+use crate::auth::session::digest;
 use crate::auth::{Authorized, Scope, Scopes, known_client, scope, session};
 use crate::error::ApiError;
 use crate::secret::Secret;
 use crate::startup::App;
 use crate::state::audit::Change;
+use crate::state::sessions::{Kind, SessionRow};
 
-/// Operators signed in at once; beyond it the least used go.
-const CAPACITY: u64 = 100;
 /// Seconds of a session: a working day.
 const LIFE: u64 = 8 * 3600;
-
-/// Sessions of operators, by the hash of their cookie.
-#[derive(Clone, Debug)]
-pub struct Operators(Cache<[u8; 32], (Arc<str>, u64)>);
-
-impl Default for Operators {
-    fn default() -> Self {
-        Self(
-            Cache::builder()
-                .max_capacity(CAPACITY)
-                .time_to_live(Duration::from_secs(LIFE))
-                .build(),
-        )
-    }
-}
-
-impl Operators {
-    fn start(&self, client: &str, now: u64) -> String {
-        let token = random_token();
-        self.0.insert(digest(&token), (client.into(), now + LIFE));
-        token
-    }
-
-    /// The client whose session this is.
-    fn get(&self, token: &str, now: u64) -> Option<Arc<str>> {
-        let found = self.0.get(&digest(token));
-        found
-            .filter(|(_, end)| now < *end)
-            .map(|(client, _)| client)
-    }
-}
-
-fn digest(token: &str) -> [u8; 32] {
-    Sha256::digest(token.as_bytes()).into()
-}
 
 /// Whoever operates, recognised.
 #[derive(Clone, Debug)]
@@ -83,31 +45,36 @@ impl FromRequest for Operator {
         }
         let found = of_session(request);
         Box::pin(async move {
-            let (app, client) = found?;
+            let (app, token) = found?;
+            let now = app.clock.seconds();
+            let session = app.state.session(Kind::Operator, digest(&token), now);
+            let client = session.await?.ok_or(ApiError::Anonymous)?.client_id;
             // A client that was disabled, or lost the scope, is out at once.
             let row = app.state.client(&client).await?;
             let may =
                 |scopes: &str| Scopes::parse(scopes).is_ok_and(|set| set.has(scope::Admin::NAME));
             match row.filter(|row| !row.disabled) {
                 None => Err(ApiError::Unauthorized),
-                Some(row) if may(&row.scopes) => Ok(Self { client, address }),
+                Some(row) if may(&row.scopes) => Ok(Self {
+                    client: client.into(),
+                    address,
+                }),
                 Some(_) => Err(ApiError::Scope(scope::Admin::NAME)),
             }
         })
     }
 }
 
-fn of_session(request: &HttpRequest) -> Result<(web::Data<App>, Arc<str>), ApiError> {
+fn of_session(request: &HttpRequest) -> Result<(web::Data<App>, String), ApiError> {
     let app = request.app_data::<web::Data<App>>();
     let app = app.ok_or_else(|| ApiError::Internal("no app data".into()))?;
     let token = session::cookie_of(request, cookie_name(request));
-    let client = token.and_then(|token| app.operators.get(&token, app.clock.seconds()));
-    let client = client.ok_or(ApiError::Anonymous)?;
+    let token = token.ok_or(ApiError::Anonymous)?;
     let safe = matches!(*request.method(), Method::GET | Method::HEAD);
     if !safe && !is_own_page(request) {
         return Err(ApiError::CrossSite);
     }
-    Ok((app.clone(), client))
+    Ok((app.clone(), token))
 }
 
 fn peer(request: &HttpRequest) -> String {
@@ -193,7 +160,16 @@ pub async fn sign_in(
     };
     let sign_in = ("sign-in", Change::Elsewhere);
     super::admin::act(&app, &request, &operator, sign_in, &client.id).await?;
-    let token = app.operators.start(&client.id, app.clock.seconds());
+    let (token, now) = (random_token(), app.clock.seconds());
+    let row = SessionRow {
+        user_id: client.user_id,
+        client_id: client.id,
+        ends: now + LIFE,
+    };
+    let begun = app
+        .state
+        .begin_session(Kind::Operator, digest(&token), row, now);
+    begun.await?;
     Ok(HttpResponse::NoContent()
         .insert_header((header::CACHE_CONTROL, "no-store"))
         .cookie(cookie(&request, Some(token)))
@@ -206,7 +182,8 @@ pub async fn sign_out(request: HttpRequest, app: web::Data<App>) -> Result<HttpR
         return Err(ApiError::CrossSite);
     }
     if let Some(token) = session::cookie_of(&request, cookie_name(&request)) {
-        app.operators.0.invalidate(&digest(&token));
+        let ended = app.state.end_session(Kind::Operator, digest(&token));
+        ended.await?;
     }
     Ok(HttpResponse::NoContent()
         .insert_header((header::CACHE_CONTROL, "no-store"))
@@ -265,17 +242,5 @@ mod tests {
         );
         assert!(!from("127.0.0.1:9090", "http://127.0.0.1:9090", "0"));
         assert!(!from("127.0.0.1:9090", "null", "1"));
-    }
-
-    #[test]
-    fn a_session_ends_with_the_day() {
-        let operators = Operators::default();
-        let token = operators.start("cl_1", 1_000);
-        assert_eq!(
-            operators.get(&token, 1_000 + LIFE - 1).as_deref(),
-            Some("cl_1")
-        );
-        assert_eq!(operators.get(&token, 1_000 + LIFE), None);
-        assert_eq!(operators.get("x", 1_000), None);
     }
 }

@@ -6,7 +6,7 @@ mod admin;
 mod page;
 mod plain;
 
-pub use access::{Operator, Operators};
+pub use access::Operator;
 pub use page::OperatorPage;
 pub use plain::{healthz, metrics, readyz};
 

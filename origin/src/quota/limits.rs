@@ -18,6 +18,7 @@ use super::{
     Reservation, Taken, plans,
 };
 use crate::clock::Clock;
+use crate::state::server::Server;
 use crate::state::{State, StateError, StateSettings, users::UserRow};
 
 /// Addresses from which a client signed in lately, so that strangers cannot lock it out.
@@ -136,7 +137,7 @@ impl Limits {
     /// Whether a shared server is configured and does not answer.
     pub async fn is_away(&self) -> bool {
         match &self.inner.remote {
-            Some(remote) => !remote.answers().await,
+            Some(remote) => !remote.server().answers().await,
             None => false,
         }
     }
@@ -151,8 +152,14 @@ impl Limits {
         plans: &Plans,
         state: &StateSettings,
     ) -> Result<Self, String> {
-        let remote = Remote::open(state).map_err(|error| format!("state.url: {error}"))?;
-        Self::build(settings, plans, None, Some(remote))
+        let server = Server::open(state).map_err(|error| format!("state.url: {error}"))?;
+        Self::build(settings, plans, None, Some(Remote::new(server)))
+    }
+
+    /// The server that all processes share, where there is one.
+    pub(crate) fn server(&self) -> Option<Server> {
+        let remote = self.inner.remote.as_ref();
+        remote.map(|remote| remote.server().clone())
     }
 
     fn build(

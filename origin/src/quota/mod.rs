@@ -30,7 +30,6 @@ pub use error::QuotaError;
 pub use headers::{PolicyUse, Refusal, storage_headers, streams_headers};
 pub use limits::{Charge, Limits};
 pub use plans::{Allowance, PlanSettings, Plans};
-pub(crate) use remote::is_broken;
 pub use reservation::Reservation;
 pub use settings::{LimitSettings, RateSettings};
 

@@ -10,7 +10,6 @@ use super::StartError;
 use super::keys::configured_link_keys;
 use crate::auth::provider::Provider;
 use crate::auth::session::Sessions;
-use crate::auth::signin::SignIns;
 use crate::auth::tokens::Tokens;
 use crate::clock::Clock;
 use crate::config::Settings;
@@ -18,7 +17,6 @@ use crate::edge_trust::Nonces;
 use crate::images;
 use crate::infer::Engine;
 use crate::jobs::{self, Jobs};
-use crate::operator::Operators;
 use crate::outbound::Outbound;
 use crate::provenance::Provenance;
 use crate::provider::Upstream;
@@ -47,8 +45,6 @@ pub struct App {
     pub tokens: Tokens,
     /// Who people are.
     pub provider: Option<Provider>,
-    /// Sign-ins on their way to the provider and back.
-    pub sign_ins: SignIns,
     /// Studio sessions.
     pub sessions: Sessions,
     /// Rates and quotas.
@@ -83,8 +79,6 @@ pub struct App {
     pub tracer: Tracer,
     /// What operators watch live.
     pub watch: Watch,
-    /// Operators who are signed in.
-    pub operators: Operators,
     /// Told when something was decided that the edge must know.
     pub decided: Arc<Notify>,
     /// How many passwords are checked at once.
@@ -177,6 +171,7 @@ impl App {
         } else {
             Limits::shared(&settings.limits, &settings.plans, &settings.state)?
         };
+        let server = limits.server();
         metrics.know_link_keys(ring.kids());
         let queue = Queue::start(
             Arc::clone(&engine),
@@ -207,12 +202,11 @@ impl App {
                 &clock,
             )?,
             provider: Provider::open(&settings.auth.provider)?,
-            sign_ins: SignIns::default(),
-            sessions: Sessions::new(settings.auth.session_hours * 3600),
+            sessions: Sessions::new(state.clone(), settings.auth.session_hours * 3600),
             edge_keys: edge_keys
                 .filter(|_| settings.edge.require)
                 .map(LiveRing::new),
-            nonces: Nonces::default(),
+            nonces: Nonces::shared(server.clone()),
             prompt_hasher: Arc::new(PromptHasher::open(
                 settings.telemetry.prompt_keys(&settings.state.file),
                 clock.clone(),
@@ -224,7 +218,6 @@ impl App {
                 metrics.session_ips.clone(),
                 metrics.user_generations.clone(),
             ),
-            operators: Operators::default(),
             decided: Arc::default(),
             metrics,
             password_checks: Arc::new(Semaphore::new(PASSWORD_CHECKS)),

@@ -1,6 +1,6 @@
 //! Token-signing keys.
 
-use rusqlite::OptionalExtension;
+use rusqlite::{OptionalExtension, Transaction};
 use zeroize::Zeroizing;
 
 use super::{State, StateError};
@@ -16,26 +16,55 @@ pub struct SigningKeyRow {
     pub created: u64,
 }
 
+fn all(tx: &Transaction<'_>) -> Result<Vec<SigningKeyRow>, StateError> {
+    let mut statement = tx.prepare_cached(
+        "SELECT kid, pkcs8, created FROM signing_keys ORDER BY created DESC, kid",
+    )?;
+    let rows = statement
+        .query_map([], |row| {
+            Ok(SigningKeyRow {
+                kid: row.get(0)?,
+                pkcs8: Zeroizing::new(row.get(1)?),
+                created: super::images::unsigned(row.get(2)?),
+            })
+        })?
+        .collect::<Result<_, _>>()?;
+    Ok(rows)
+}
+
+/// Adds a key, the newest in any case: which one that is, all origins must agree on.
+fn add(tx: &Transaction<'_>, key: &SigningKeyRow) -> Result<(), StateError> {
+    tx.execute(
+        "INSERT INTO signing_keys (kid, pkcs8, created)
+         VALUES (?1, ?2, MAX(?3, (SELECT COALESCE(MAX(created) + 1, 0) FROM signing_keys)))",
+        rusqlite::params![key.kid, key.pkcs8.as_slice(), key.created as i64],
+    )?;
+    Ok(())
+}
+
 impl State {
     /// All keys, newest first.
     ///
     /// # Errors
     /// The state's own.
     pub async fn signing_keys(&self) -> Result<Vec<SigningKeyRow>, StateError> {
-        self.transact(|tx| {
-            let mut statement = tx.prepare(
-                "SELECT kid, pkcs8, created FROM signing_keys ORDER BY created DESC, rowid DESC",
-            )?;
-            let rows = statement
-                .query_map([], |row| {
-                    Ok(SigningKeyRow {
-                        kid: row.get(0)?,
-                        pkcs8: Zeroizing::new(row.get(1)?),
-                        created: super::images::unsigned(row.get(2)?),
-                    })
-                })?
-                .collect::<Result<_, _>>()?;
-            Ok(rows)
+        self.transact(all).await
+    }
+
+    /// Adds the first key, where there is none yet; all keys, newest first. Of many origins that start at once one adds
+    /// its key, and the others get that.
+    ///
+    /// # Errors
+    /// The state's own.
+    pub async fn first_signing_key(
+        &self,
+        key: SigningKeyRow,
+    ) -> Result<Vec<SigningKeyRow>, StateError> {
+        self.transact(move |tx| {
+            if all(tx)?.is_empty() {
+                add(tx, &key)?;
+            }
+            all(tx)
         })
         .await
     }
@@ -73,31 +102,20 @@ impl State {
         .await
     }
 
-    /// Adds a key.
+    /// Removes the keys that were made before `created` (Unix seconds) and adds one, in one step: no origin ever finds
+    /// none.
     ///
     /// # Errors
     /// [`StateError::Exists`] for a `kid` that is taken.
-    pub async fn add_signing_key(&self, key: SigningKeyRow) -> Result<(), StateError> {
+    pub async fn replace_signing_keys_before(
+        &self,
+        created: u64,
+        key: SigningKeyRow,
+    ) -> Result<(), StateError> {
         self.transact(move |tx| {
-            tx.execute(
-                "INSERT INTO signing_keys (kid, pkcs8, created) VALUES (?1, ?2, ?3)",
-                rusqlite::params![key.kid, key.pkcs8.as_slice(), key.created as i64],
-            )?;
-            Ok(())
-        })
-        .await
-    }
-
-    /// Removes the keys that were made before `created` (Unix seconds); how many.
-    ///
-    /// # Errors
-    /// The state's own.
-    pub async fn remove_signing_keys_before(&self, created: u64) -> Result<usize, StateError> {
-        self.transact(move |tx| {
-            Ok(tx.execute(
-                "DELETE FROM signing_keys WHERE created < ?1",
-                [created as i64],
-            )?)
+            let made_before = i64::try_from(created).unwrap_or(i64::MAX);
+            tx.execute("DELETE FROM signing_keys WHERE created < ?1", [made_before])?;
+            add(tx, &key)
         })
         .await
     }
@@ -106,6 +124,26 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn of_many_that_start_at_once_one_makes_the_first_key_and_all_have_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("s.sqlite");
+        let starts = (0..8).map(|n| {
+            let state = State::open(&file).unwrap();
+            let key = SigningKeyRow {
+                kid: format!("k{n}"),
+                pkcs8: Zeroizing::new(vec![n]),
+                created: 1_000 + u64::from(n),
+            };
+            async move { state.first_signing_key(key).await.unwrap() }
+        });
+        let found = futures_util::future::join_all(starts).await;
+        for keys in &found {
+            assert_eq!(keys.len(), 1);
+            assert_eq!(keys[0].kid, found[0][0].kid);
+        }
+    }
 
     #[tokio::test]
     async fn a_key_is_as_old_as_its_first_signature_and_the_first_one_as_its_file() {

@@ -18,6 +18,8 @@ pub mod refresh;
 mod replica;
 pub mod revocations;
 mod schema;
+pub(crate) mod server;
+pub mod sessions;
 pub mod spends;
 pub mod sweeping;
 pub mod users;

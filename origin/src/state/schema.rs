@@ -66,6 +66,14 @@ const STEPS: &[&str] = &["
     ) STRICT, WITHOUT ROWID;
 ", "
     CREATE TABLE provider_spends (day INTEGER PRIMARY KEY, micros INTEGER NOT NULL CHECK (micros >= 0)) STRICT;
+", "
+    CREATE TABLE sessions (
+        hash BLOB PRIMARY KEY, kind TEXT NOT NULL, user_id TEXT NOT NULL, client_id TEXT NOT NULL, ends INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX sessions_of_user ON sessions (user_id, client_id, kind, ends);
+    CREATE INDEX sessions_by_end ON sessions (ends);
+    CREATE TABLE sign_ins (hash BLOB PRIMARY KEY, ends INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+    CREATE INDEX sign_ins_by_end ON sign_ins (ends);
 "];
 
 /// The version that this program knows.

@@ -47,6 +47,11 @@ fn bad_configurations_exit_64_and_bind_nothing() {
             vec!["SIGNET_EDGE__KEYS"],
         ),
         (
+            "[state]\nurl = \"redis://127.0.0.1:1/0\"\n",
+            vec![],
+            vec!["state.url", "SIGNET_IMAGES__KEYS", "images.keys_file"],
+        ),
+        (
             "[images]\ndeliver = false\n",
             vec![],
             vec!["SIGNET_IMAGES__KEYS"],

@@ -24,6 +24,7 @@ mod drift;
 mod edge;
 mod engine;
 mod failing_parts;
+mod identity;
 mod isolation;
 mod jobs;
 mod limits;

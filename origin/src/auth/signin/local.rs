@@ -6,6 +6,7 @@ use actix_web::HttpResponse;
 use actix_web::http::header;
 
 use crate::auth::session;
+use crate::error::ApiError;
 use crate::startup::App;
 
 /// The one user of the local sign-in.
@@ -36,11 +37,11 @@ pub fn is_local_allowed(app: &App) -> bool {
 }
 
 /// Starts a local session and goes on to the studio.
-pub(super) fn start(app: &App) -> HttpResponse {
-    let token = app.sessions.start(LOCAL_USER, app.clock.seconds());
-    HttpResponse::SeeOther()
+pub(super) async fn start(app: &App) -> Result<HttpResponse, ApiError> {
+    let token = app.sessions.start(LOCAL_USER, app.clock.seconds()).await?;
+    Ok(HttpResponse::SeeOther()
         .insert_header((header::LOCATION, "/"))
         .insert_header((header::CACHE_CONTROL, "no-store"))
         .cookie(session::cookie(Some(token), app.settings.server.is_https()))
-        .finish()
+        .finish())
 }

@@ -1,27 +1,22 @@
 //! The studio's sign-in, as a back end for its page: the browser gets a cookie, tokens never leave this process.
 //!
-//! With a provider: authorization code with PKCE. What a sign-in needs on its way back (state, nonce, verifier) is kept
-//! here under the hash of a cookie that lives ten minutes. The callback answers with a page that goes on by itself,
+//! With a provider: authorization code with PKCE. What a sign-in needs on its way back (state, nonce, verifier) is made of
+//! a cookie that lives ten minutes; the state keeps its hash, so that it counts once, at whichever origin it comes back. The callback answers with a page that goes on by itself,
 //! because the session's cookie is SameSite=Strict and a redirect that began elsewhere would not carry it.
 
 mod local;
-
-use std::sync::Arc;
-use std::time::Duration;
 
 use actix_web::cookie::{Cookie, SameSite, time};
 use actix_web::http::header;
 use actix_web::{HttpRequest, HttpResponse, web};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use moka::sync::Cache;
 use serde::Deserialize;
-use sha2::{Digest, Sha256};
 use shared::problem::Problem;
 use subtle::ConstantTimeEq;
 
 use super::clients::random_token;
 use super::provider::{Provider, encode};
-use super::session;
+use super::session::{self, digest};
 use crate::edge_trust::ClientAddress;
 use crate::error::ApiError;
 use crate::startup::App;
@@ -29,35 +24,24 @@ use crate::startup::App;
 pub use local::is_local_allowed;
 
 const MINUTES: u64 = 10;
-/// Sign-ins on their way at once; beyond it the oldest go.
-const CAPACITY: u64 = 20_000;
 
-/// What a sign-in needs on its way back.
-#[derive(Debug)]
+/// What a sign-in needs on its way back: hashes of its cookie, which only the browser has.
 struct Transaction {
     state: String,
     nonce: String,
     verifier: String,
-    began: u64,
 }
 
-/// Sign-ins on their way, by the hash of their cookie.
-#[derive(Clone, Debug)]
-pub struct SignIns(Cache<[u8; 32], Arc<Transaction>>);
-
-impl Default for SignIns {
-    fn default() -> Self {
-        Self(
-            Cache::builder()
-                .max_capacity(CAPACITY)
-                .time_to_live(Duration::from_secs(MINUTES * 60))
-                .build(),
-        )
+impl Transaction {
+    fn of(cookie: &str) -> Self {
+        let part =
+            |what| URL_SAFE_NO_PAD.encode(digest(&format!("signet-sign-in {what} {cookie}")));
+        Self {
+            state: part("state"),
+            nonce: part("nonce"),
+            verifier: part("verifier"),
+        }
     }
-}
-
-fn digest(text: &str) -> [u8; 32] {
-    Sha256::digest(text.as_bytes()).into()
 }
 
 fn cookie_name(secure: bool) -> &'static str {
@@ -110,7 +94,7 @@ pub async fn login(
     }
     match &app.provider {
         Some(provider) => send_away(&app, provider).await,
-        None => Ok(local::start(&app)),
+        None => local::start(&app).await,
     }
 }
 
@@ -120,12 +104,8 @@ async fn send_away(app: &App, provider: &Provider) -> Result<HttpResponse, ApiEr
         tracing::error!(%error, "nobody can sign in");
         ApiError::Problem(PROVIDER_AWAY)
     })?;
-    let transaction = Transaction {
-        state: random_token(),
-        nonce: random_token(),
-        verifier: random_token(),
-        began: now,
-    };
+    let name = random_token();
+    let transaction = Transaction::of(&name);
     let challenge = URL_SAFE_NO_PAD.encode(digest(&transaction.verifier));
     let at = &endpoints.authorization_endpoint;
     let location = format!(
@@ -136,8 +116,8 @@ async fn send_away(app: &App, provider: &Provider) -> Result<HttpResponse, ApiEr
         transaction.state,
         transaction.nonce,
     );
-    let name = random_token();
-    app.sign_ins.0.insert(digest(&name), Arc::new(transaction));
+    let ends = now + MINUTES * 60;
+    app.state.begin_sign_in(digest(&name), ends, now).await?;
     Ok(HttpResponse::SeeOther()
         .insert_header((header::LOCATION, location))
         .insert_header((header::CACHE_CONTROL, "no-store"))
@@ -186,10 +166,10 @@ pub async fn callback(
     let name = session::cookie_of(&request, cookie_name(secure)).ok_or_else(failed)?;
     let now = app.clock.seconds();
     // Taken out: it counts once, whatever comes of it.
-    let transaction = app.sign_ins.0.remove(&digest(&name));
-    let transaction = transaction
-        .filter(|one| now.saturating_sub(one.began) < MINUTES * 60)
-        .ok_or_else(failed)?;
+    if !app.state.take_sign_in(digest(&name), now).await? {
+        return Err(failed());
+    }
+    let transaction = Transaction::of(&name);
     let state = query.state.unwrap_or_default();
     if !bool::from(state.as_bytes().ct_eq(transaction.state.as_bytes())) {
         return Err(failed());
@@ -230,7 +210,7 @@ pub async fn callback(
     if app.state.user(&user).await?.suspended {
         return Err(ApiError::Suspended);
     }
-    let token = app.sessions.start(&user, now);
+    let token = app.sessions.start(&user, now).await?;
     Ok(HttpResponse::Ok()
         .insert_header((header::CACHE_CONTROL, "no-store"))
         .insert_header((header::REFERRER_POLICY, "no-referrer"))
@@ -255,7 +235,7 @@ pub async fn logout(request: HttpRequest, app: web::Data<App>) -> Result<HttpRes
         return Err(ApiError::CrossSite);
     }
     if let Some(token) = session::token_of(&request, app.settings.server.is_https()) {
-        app.sessions.end(&token);
+        app.sessions.end(&token).await?;
     }
     Ok(HttpResponse::NoContent()
         .cookie(session::cookie(None, app.settings.server.is_https()))

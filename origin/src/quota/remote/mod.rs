@@ -10,35 +10,20 @@ mod script;
 mod settler;
 
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
 
-use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use tokio::sync::mpsc;
 
 use script::Scripts;
-pub(crate) use script::is_broken;
-
 use settler::Message;
 
-use crate::state::StateSettings;
+use crate::state::server::{Server, key};
 
-/// After a failure the server is left alone for so long, so that requests need not wait for it one by one.
-const REST: Duration = Duration::from_millis(500);
+pub(super) use crate::state::server::ServerError as RemoteError;
+
 /// Admissions whose end waits to be told to the server.
 const UNSETTLED: usize = 65_536;
-
-/// Why the server decided nothing.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum RemoteError {
-    /// Not reached, or not in time.
-    #[error("Redis is away: {0}")]
-    Away(String),
-    /// It answered what no script of ours answers, or a key holds something else.
-    #[error("Redis answers what cannot be right: {0}")]
-    Broken(String),
-}
 
 /// An admission at the server.
 #[derive(Clone, Debug)]
@@ -56,12 +41,8 @@ pub(super) struct Remote {
 }
 
 struct Inner {
-    connection: ConnectionManager,
+    server: Server,
     scripts: Scripts,
-    timeout: Duration,
-    begun: Instant,
-    /// Milliseconds after `begun` until which the server is left alone.
-    resting_until: AtomicU64,
     unsettled: OnceLock<mpsc::Sender<Message>>,
     /// Added to the server's clock, in microseconds; only tests turn it.
     skew: AtomicU64,
@@ -74,26 +55,12 @@ impl std::fmt::Debug for Remote {
 }
 
 impl Remote {
-    /// A connection that is made when it is first needed, and again whenever it broke. Must be called on a runtime.
-    ///
-    /// # Errors
-    /// The address is none.
-    pub(super) fn open(settings: &StateSettings) -> Result<Self, redis::RedisError> {
-        let timeout = Duration::from_millis(settings.timeout_ms);
-        let client = settings.redis()?;
-        let config = ConnectionManagerConfig::new()
-            .set_min_delay(Duration::from_millis(50))
-            .set_max_delay(Duration::from_millis(250))
-            .set_number_of_retries(1)
-            .set_connection_timeout(Some(timeout))
-            .set_response_timeout(Some(timeout));
+    /// The limits at this server. Must be called on a runtime.
+    pub(super) fn new(server: Server) -> Self {
         let remote = Self {
             inner: Arc::new(Inner {
-                connection: ConnectionManager::new_lazy_with_config(client, config)?,
+                server,
                 scripts: Scripts::new(),
-                timeout,
-                begun: Instant::now(),
-                resting_until: AtomicU64::new(0),
                 unsettled: OnceLock::new(),
                 skew: AtomicU64::new(0),
             }),
@@ -102,23 +69,12 @@ impl Remote {
         if remote.inner.unsettled.set(sender).is_ok() {
             settler::start(Arc::downgrade(&remote.inner), receiver);
         }
-        Ok(remote)
+        remote
     }
 
-    fn elapsed(&self) -> u64 {
-        u64::try_from(self.inner.begun.elapsed().as_millis()).unwrap_or(u64::MAX)
-    }
-
-    fn rest(&self) {
-        let rest = u64::try_from(REST.as_millis()).unwrap_or(0);
-        self.inner
-            .resting_until
-            .store(self.elapsed() + rest, Ordering::Relaxed);
-    }
-
-    /// Whether the server failed a moment ago.
-    fn is_resting(&self) -> bool {
-        self.elapsed() < self.inner.resting_until.load(Ordering::Relaxed)
+    /// The server.
+    pub(super) fn server(&self) -> &Server {
+        &self.inner.server
     }
 
     /// Turns the clock that scripts see.
@@ -126,13 +82,8 @@ impl Remote {
     pub(super) fn turn(&self, seconds: u64) {
         self.inner
             .skew
-            .fetch_add(seconds * 1_000_000, Ordering::SeqCst);
+            .fetch_add(seconds * 1_000_000, std::sync::atomic::Ordering::SeqCst);
     }
-}
-
-/// The key of one counter.
-fn key(kind: &str, name: &str) -> String {
-    format!("{{signet}}:{kind}:{name}")
 }
 
 fn address_key(kind: &str, address: IpAddr) -> String {

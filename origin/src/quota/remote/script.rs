@@ -59,17 +59,6 @@ impl Packed {
 }
 
 impl Remote {
-    /// Whether the server answers within the time-out. Asked anew, since a quiet service would not notice.
-    pub(in crate::quota) async fn answers(&self) -> bool {
-        let mut connection = self.inner.connection.clone();
-        let ping = redis::cmd("PING");
-        let answer = ping.query_async::<String>(&mut connection);
-        matches!(
-            tokio::time::timeout(self.inner.timeout, answer).await,
-            Ok(Ok(_))
-        )
-    }
-
     /// Runs a script within the time-out; `LEAST` numbers must come back.
     pub(super) async fn run<const LEAST: usize>(
         &self,
@@ -77,48 +66,18 @@ impl Remote {
         keys: &[String],
         packed: Packed,
     ) -> Result<[u64; LEAST], RemoteError> {
-        if self.is_resting() {
-            return Err(RemoteError::Away("it failed a moment ago".into()));
-        }
-        let mut connection = self.inner.connection.clone();
         let mut call = script.prepare_invoke();
         for key in keys {
             call.key(key.as_str());
         }
         call.arg(packed.0.as_slice());
-        let answer = call.invoke_async::<Vec<i64>>(&mut connection);
-        let away = |reason: String| {
-            self.rest();
-            tracing::warn!(
-                reason,
-                "Redis is away: limits are kept by this process alone"
-            );
-            RemoteError::Away(reason)
-        };
-        match tokio::time::timeout(self.inner.timeout, answer).await {
-            Err(_) => Err(away("no answer in time".into())),
-            Ok(Err(error)) if is_broken(&error) => {
-                tracing::error!(%error, "Redis answers what cannot be right");
-                Err(RemoteError::Broken(error.to_string()))
-            }
-            Ok(Err(error)) => Err(away(error.to_string())),
-            Ok(Ok(numbers)) => {
-                let numbers: Vec<u64> = numbers
-                    .into_iter()
-                    .filter_map(|number| u64::try_from(number).ok())
-                    .collect();
-                <[u64; LEAST]>::try_from(numbers)
-                    .map_err(|_| RemoteError::Broken("another number of numbers".into()))
-            }
-        }
+        let run = async |mut connection| call.invoke_async::<Vec<i64>>(&mut connection).await;
+        let numbers = self.server().ask(run).await?;
+        let numbers: Vec<u64> = numbers
+            .into_iter()
+            .filter_map(|number| u64::try_from(number).ok())
+            .collect();
+        <[u64; LEAST]>::try_from(numbers)
+            .map_err(|_| RemoteError::Broken("another number of numbers".into()))
     }
-}
-
-/// Whether the server is there and its data is not what it should be.
-pub(crate) fn is_broken(error: &redis::RedisError) -> bool {
-    let told = error.to_string();
-    error.kind() == redis::ErrorKind::UnexpectedReturnType
-        || ["WRONGTYPE", "CORRUPT", "user_script"]
-            .iter()
-            .any(|word| told.contains(word))
 }

@@ -133,7 +133,7 @@ impl Log {
                 self.connection = Some(connection);
                 Ok(answer)
             }
-            Ok((connection, Err(error))) if crate::quota::is_broken(&error) => {
+            Ok((connection, Err(error))) if crate::state::server::is_broken(&error) => {
                 self.connection = Some(connection);
                 Err(LogError::Failed(StateError::Foreign(error.to_string())))
             }
