@@ -207,10 +207,14 @@ impl App {
                 .filter(|_| settings.edge.require)
                 .map(LiveRing::new),
             nonces: Nonces::shared(server.clone()),
-            prompt_hasher: Arc::new(PromptHasher::open(
-                settings.telemetry.prompt_keys(&settings.state.file),
-                clock.clone(),
-            )?),
+            prompt_hasher: Arc::new(
+                PromptHasher::open_with(
+                    server,
+                    settings.telemetry.prompt_keys(&settings.state.file),
+                    clock.clone(),
+                )
+                .await?,
+            ),
             tracer,
             watch: Watch::new(
                 clock.clone(),

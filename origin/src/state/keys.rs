@@ -1,6 +1,6 @@
 //! Token-signing keys.
 
-use rusqlite::{OptionalExtension, Transaction};
+use rusqlite::{OptionalExtension, Transaction, params};
 use zeroize::Zeroizing;
 
 use super::{State, StateError};
@@ -37,7 +37,7 @@ fn add(tx: &Transaction<'_>, key: &SigningKeyRow) -> Result<(), StateError> {
     tx.execute(
         "INSERT INTO signing_keys (kid, pkcs8, created)
          VALUES (?1, ?2, MAX(?3, (SELECT COALESCE(MAX(created) + 1, 0) FROM signing_keys)))",
-        rusqlite::params![key.kid, key.pkcs8.as_slice(), key.created as i64],
+        params![key.kid, key.pkcs8.as_slice(), key.created as i64],
     )?;
     Ok(())
 }
@@ -61,9 +61,12 @@ impl State {
         key: SigningKeyRow,
     ) -> Result<Vec<SigningKeyRow>, StateError> {
         self.transact(move |tx| {
-            if all(tx)?.is_empty() {
-                add(tx, &key)?;
-            }
+            // Asked in the statement too: written while Redis was away, it is replayed where there may be one by then.
+            tx.execute(
+                "INSERT INTO signing_keys (kid, pkcs8, created)
+                 SELECT ?1, ?2, ?3 WHERE NOT EXISTS (SELECT 1 FROM signing_keys)",
+                params![key.kid, key.pkcs8.as_slice(), key.created as i64],
+            )?;
             all(tx)
         })
         .await
@@ -95,7 +98,7 @@ impl State {
             let since = if is_first { written.min(now) } else { now };
             tx.execute(
                 "INSERT INTO keys_seen (ring, kid, since) VALUES (?1, ?2, ?3)",
-                rusqlite::params![ring, kid, since as i64],
+                params![ring, kid, since as i64],
             )?;
             Ok(since)
         })

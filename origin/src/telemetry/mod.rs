@@ -6,6 +6,7 @@ mod line;
 mod metrics;
 mod prompt_hash;
 mod prompt_keys;
+mod prompt_shared;
 mod repeats;
 pub mod trace;
 
@@ -32,8 +33,8 @@ pub struct TelemetrySettings {
     pub log: String,
     /// Whether answers are counted and watched; off only to measure what that costs.
     pub collect: bool,
-    /// The file with the keys under which prompts are hashed, changed weekly. Several origins may share it. Empty:
-    /// `prompt-hash-keys` beside the state.
+    /// The file with the keys under which prompts are hashed, changed weekly. With `state.url` it follows those of the
+    /// other origins. Empty: `prompt-hash-keys` beside the state.
     pub prompt_keys_file: PathBuf,
     /// The OpenTelemetry collector to which traces go by OTLP/HTTP, `http(s)://host:port`; `/v1/traces` is added. Empty:
     /// none.

@@ -1,11 +1,13 @@
 //! Prompts as the log knows them: a keyed hash, since a plain one is read back with a dictionary.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use super::prompt_keys::PromptKeys;
+use super::prompt_shared::agree;
 use crate::clock::Clock;
+use crate::state::server::{Server, ServerError};
 
 /// How often the file is looked at.
 const FOLLOW_EVERY: Duration = Duration::from_secs(2);
@@ -19,11 +21,15 @@ pub struct PromptHash {
     pub before: Option<String>,
 }
 
-/// Hashes prompts under the keys of one file.
+/// Seconds that all origins get to agree on the next key before one goes on by itself.
+const PATIENCE: u64 = 10;
+
+/// Hashes prompts under the keys of one file, which follows what all origins agree on where they share a server.
 #[derive(Debug)]
 pub struct PromptHasher {
     clock: Clock,
     file: PathBuf,
+    server: Option<Server>,
     keys: RwLock<Arc<PromptKeys>>,
 }
 
@@ -37,8 +43,30 @@ impl PromptHasher {
         Ok(Self {
             clock,
             file,
+            server: None,
             keys: RwLock::new(Arc::new(keys)),
         })
+    }
+
+    /// Takes the keys that all origins of this server share, where there is one; the file's while it is away.
+    ///
+    /// # Errors
+    /// As [`PromptHasher::open`].
+    pub(crate) async fn open_with(
+        server: Option<Server>,
+        file: PathBuf,
+        clock: Clock,
+    ) -> std::io::Result<Self> {
+        if let Some(server) = &server {
+            // Without a file it takes what there is, and makes no key that would be the latest.
+            let own = file
+                .exists()
+                .then(|| PromptKeys::keep(&file, clock.seconds()))
+                .transpose()?;
+            follow_others(server, own.as_ref(), &file, clock.seconds()).await?;
+        }
+        let hasher = Self::open(file, clock)?;
+        Ok(Self { server, ..hasher })
     }
 
     fn keys(&self) -> Arc<PromptKeys> {
@@ -70,6 +98,12 @@ impl PromptHasher {
     pub async fn follow(self: Arc<Self>) {
         loop {
             tokio::time::sleep(FOLLOW_EVERY).await;
+            if let Some(server) = &self.server {
+                let (own, now) = (self.keys(), self.clock.seconds());
+                if let Err(error) = follow_others(server, Some(&own), &self.file, now).await {
+                    tracing::error!(%error, "the prompt-hash keys cannot be kept");
+                }
+            }
             // One small local file; not worth a thread.
             self.refresh();
         }
@@ -83,7 +117,8 @@ impl PromptHasher {
     /// `hmac-sha256:{kid}:{mac}` over the NFKC, trimmed, case-folded prompt.
     pub fn hash(&self, prompt: &str) -> PromptHash {
         let now = self.clock.seconds();
-        if self.keys().is_due(now) {
+        let patience = self.server.as_ref().map_or(0, |_| PATIENCE);
+        if self.keys().is_due(now.saturating_sub(patience)) {
             self.refresh();
         }
         let keys = self.keys();
@@ -91,6 +126,20 @@ impl PromptHasher {
             now: keys.hash(prompt),
             before: keys.hash_before(prompt, now),
         }
+    }
+}
+
+/// Has the file follow what all origins agree on; while the server is away nothing happens.
+async fn follow_others(
+    server: &Server,
+    own: Option<&PromptKeys>,
+    file: &Path,
+    now: u64,
+) -> std::io::Result<()> {
+    match agree(server, own, now).await {
+        Ok(keys) => keys.follow(file).map(drop),
+        Err(ServerError::Away(_)) => Ok(()),
+        Err(error) => Err(std::io::Error::other(error)),
     }
 }
 

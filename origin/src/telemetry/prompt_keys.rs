@@ -150,13 +150,42 @@ impl PromptKeys {
         (lines.next().is_none() && !same).then_some(Self { current, before })
     }
 
-    fn to_text(&self) -> Zeroizing<String> {
+    pub(super) fn to_text(&self) -> Zeroizing<String> {
         let mut text = Zeroizing::new(String::new());
         for key in std::iter::once(&self.current).chain(&self.before) {
             let encoded = Zeroizing::new(STANDARD.encode(key.key.as_slice()));
             let _ = writeln!(text, "{} {} {}", key.kid, *encoded, key.since);
         }
         text
+    }
+
+    /// Whether its key was made after the other's; of two made in the same second all choose the same.
+    pub(super) fn is_later_than(&self, other: &Self) -> bool {
+        (self.since(), self.kid()) > (other.since(), other.kid())
+    }
+
+    /// As they are to be at `now`: changed after a week, and without the one before once its time is over.
+    pub(super) fn at(&self, now: u64) -> Self {
+        if self.is_due(now) {
+            return self.next(now);
+        }
+        Self {
+            before: self.before.clone().filter(|_| !self.is_overlap_over(now)),
+            current: self.current.clone(),
+        }
+    }
+
+    /// Has the file follow keys that others agreed on, unless it has later ones.
+    ///
+    /// # Errors
+    /// As [`PromptKeys::keep`].
+    pub(super) fn follow(&self, file: &Path) -> std::io::Result<Self> {
+        Self::change(file, |known| {
+            let stays = known.is_some_and(|known| {
+                known.is_later_than(self) || *known.to_text() == *self.to_text()
+            });
+            Ok((!stays).then(|| self.clone()))
+        })
     }
 
     /// The keys of the file as they are to be at `now`: made where there are none, changed after a week, and without the

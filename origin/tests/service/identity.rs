@@ -126,3 +126,21 @@ fn all_origins_sign_with_the_same_keys_and_refuse_what_one_of_them_revoked() {
     assert_ne!(keys(&one), first);
     assert!(opens(&other, &one.token_of(&client)));
 }
+
+#[test]
+fn a_prompt_that_is_repeated_at_another_origin_is_seen_as_repeated() {
+    let (redis, store) = (Redis::start(), tempfile::tempdir().unwrap());
+    let [one, other] = pair(&redis, store.path());
+    let client = one.client(ALL_SCOPES);
+    let token = one.token_of(&client);
+    let hash = |service: &Service| {
+        service.picture(&token);
+        let log = service.log();
+        let line = log.lines().find(|line| line.contains("\"prompt_hash\""));
+        let line: Value = serde_json::from_str(line.unwrap()).unwrap();
+        line["prompt_hash"].as_str().unwrap().to_owned()
+    };
+    let first = hash(&one);
+    assert!(first.starts_with("hmac-sha256:p-"));
+    assert_eq!(hash(&other), first);
+}
