@@ -65,6 +65,38 @@ async fn two_origins_share_one_limit_exactly() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_is_not_locked_out_at_one_origin_where_it_signed_in_at_another() {
+    let server = Arc::new(Server::start());
+    let settings = LimitSettings {
+        token_endpoint_client: RateSettings {
+            per_minute: 1,
+            burst: 4,
+        },
+        ..LimitSettings::default()
+    };
+    let [one, other] = [(); 2].map(|()| bench(&server, settings.clone(), Plans::new()));
+    let home = "192.0.2.1".parse().unwrap();
+    one.limits.token_granted(home, "c", one.now()).await;
+    let ask = async |address: &str, client: &str| {
+        let address = address.parse().unwrap();
+        let asked = other
+            .limits
+            .token_endpoint(address, Some(client), other.now());
+        asked.await.map_err(|refusal| refusal.policy)
+    };
+    for n in 1..=5 {
+        for client in ["c", "d"] {
+            ask(&format!("198.51.100.{n}"), client).await.unwrap();
+        }
+    }
+    assert_eq!(ask("192.0.2.1", "c").await, Ok(()));
+    assert_eq!(ask("192.0.2.1", "c").await, Ok(()), "from memory by now");
+    for (address, client) in [("192.0.2.2", "c"), ("192.0.2.1", "d")] {
+        assert_eq!(ask(address, client).await, Err("token-endpoint-client"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_killed_under_load_bounds_what_passes_and_charges_nothing_twice() {
     let mut server = Server::start();
     let settings = fifty();

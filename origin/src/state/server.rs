@@ -135,6 +135,17 @@ impl Server {
         let set = async |mut connection| set.query_async::<Option<String>>(&mut connection).await;
         Ok(self.ask(set).await?.is_some())
     }
+
+    /// Whether this name was seen by [`Server::is_first`] and is still remembered.
+    ///
+    /// # Errors
+    /// [`ServerError`]
+    pub(crate) async fn is_known(&self, kind: &str, name: &str) -> Result<bool, ServerError> {
+        let mut exists = redis::cmd("EXISTS");
+        exists.arg(key(kind, name));
+        let ask = async |mut connection| exists.query_async::<bool>(&mut connection).await;
+        self.ask(ask).await
+    }
 }
 
 /// A key of this deployment: all share one hash tag, and so one slot.

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use shared::client_ip;
 
-use super::{Inner, Limits};
+use super::{Inner, KNOWN_FOR, Limits};
 use crate::quota::remote::Remote;
 use crate::quota::{Ask, Refusal, Simple};
 
@@ -109,7 +109,18 @@ impl Limits {
                 let name = Remote::client_name(client);
                 (CLIENT, rates.token_endpoint_client, name)
             }));
-            if let Ok(verdict) = remote.rates(&asked).await {
+            let mut verdict = remote.rates(&asked).await;
+            if let (Ok(Err(refusal)), Some(client)) = (&verdict, client)
+                && refusal.policy == CLIENT
+                && remote.is_known_place(client, ask.narrow).await
+            {
+                // It signed in from here at another origin.
+                let key = (client.into(), ask.narrow);
+                self.inner.known_places.insert(key, ());
+                asked.pop();
+                verdict = remote.rates(&asked).await;
+            }
+            if let Ok(verdict) = verdict {
                 return verdict;
             }
         }
@@ -127,6 +138,7 @@ impl Limits {
                 let (rate, name) = (rates.token_endpoint_client, Remote::client_name(client));
                 // Away: the count dies within its window.
                 let _ = remote.forgive(CLIENT, rate, &name).await;
+                remote.know_place(client, key.1, KNOWN_FOR).await;
             }
             self.inner.memory.forgive_client(client, rates, now);
             self.inner.known_places.insert(key, ());

@@ -1,5 +1,8 @@
 //! What is asked of the server.
 
+use std::net::IpAddr;
+use std::time::Duration;
+
 use shared::client_ip::WIDE_FACTOR;
 use shared::gcra::Rate;
 
@@ -230,6 +233,20 @@ impl Remote {
         self.run::<2>(&self.inner.scripts.forgive, &[key(policy, name)], packed)
             .await
             .map(|_| ())
+    }
+
+    /// Tells all origins for so long that a client signed in from an address. Away: only this one knows.
+    pub(in crate::quota) async fn know_place(&self, client: &str, address: IpAddr, long: Duration) {
+        let place = format!("{}:{address}", Self::client_name(client));
+        let known = self.server().is_first("place", &place, long.as_secs());
+        let _ = known.await;
+    }
+
+    /// Whether a client signed in from an address lately, at any origin.
+    pub(in crate::quota) async fn is_known_place(&self, client: &str, address: IpAddr) -> bool {
+        let place = format!("{}:{address}", Self::client_name(client));
+        let known = self.server().is_known("place", &place).await;
+        known.unwrap_or(false)
     }
 
     /// What is used of every policy.
