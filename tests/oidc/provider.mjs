@@ -53,3 +53,12 @@ export async function startProvider() {
     stop: () => new Promise((done) => (server.closeAllConnections(), server.close(done))),
   };
 }
+
+/** Through the provider's pages, from wherever the sign-in began. */
+export async function asPerson(page, name) {
+  await page.locator('input[name="login"]').fill(name);
+  await page.locator('input[name="password"]').fill("any");
+  await page.locator('button[type="submit"]').click();
+  // Consent.
+  await page.locator('button[type="submit"]').click();
+}

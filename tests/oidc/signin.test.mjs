@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { generate, launch, NO_LIMITS, open, request, serve } from "../studio/harness.mjs";
-import { CLIENT, startProvider } from "./provider.mjs";
+import { asPerson, CLIENT, startProvider } from "./provider.mjs";
 
 let provider, service, browser;
 before(async () => {
@@ -21,15 +21,6 @@ after(async () => {
   await service?.stop();
   await provider?.stop();
 });
-
-/** Through the provider's pages, from wherever the sign-in began. */
-async function asPerson(page, name) {
-  await page.locator('input[name="login"]').fill(name);
-  await page.locator('input[name="password"]').fill("any");
-  await page.locator('button[type="submit"]').click();
-  // Consent.
-  await page.locator('button[type="submit"]').click();
-}
 
 const cookies = async (page) => (await page.context().cookies()).filter((cookie) => new URL(service.url).hostname === cookie.domain);
 

@@ -9,6 +9,7 @@ use shared::keyring::Keyring;
 
 use crate::http::{Answer, Request};
 use crate::program::{ALL_SCOPES, Home, Service, quick};
+use crate::redis::{Redis, origin};
 
 const RING: &str = "e1:QkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkI=";
 const FOREIGN: &str = "e1:Q0NDQ0NDQ0NDQ0NDQ0NDQ0NDQ0NDQ0NDQ0NDQ0NDQ0M=";
@@ -25,6 +26,7 @@ struct Forwarded<'a> {
     age: i64,
     decided: Option<&'a str>,
     key: Option<&'a str>,
+    host: Option<&'a str>,
 }
 
 impl<'a> Forwarded<'a> {
@@ -40,6 +42,7 @@ impl<'a> Forwarded<'a> {
             age: 0,
             decided: None,
             key: None,
+            host: None,
         }
     }
 
@@ -48,7 +51,9 @@ impl<'a> Forwarded<'a> {
         reason = "the service under test has the machine's clock"
     )]
     fn request(&self, service: &Service) -> Request {
-        let authority = service.public.to_string();
+        let authority = self
+            .host
+            .map_or_else(|| service.public.to_string(), ToOwned::to_owned);
         let bearer = self.token.map(|token| format!("Bearer {token}"));
         let length = self.body.len().to_string();
         let digest = edge_auth::content_digest(self.body);
@@ -91,7 +96,8 @@ impl<'a> Forwarded<'a> {
             &nonce,
         )
         .unwrap();
-        let mut request = Request::new(service.public, self.method, self.target);
+        let request = Request::new(service.public, self.method, self.target);
+        let mut request = request.host(Some(&authority));
         for (name, value) in HEADERS.iter().zip(headers) {
             if let Some(value) =
                 value.filter(|_| !matches!(*name, "content-type" | "content-length"))
@@ -119,6 +125,35 @@ fn behind_an_edge() -> Service {
         ("SIGNET_EDGE__REQUIRE", "true"),
         ("SIGNET_EDGE__KEYS", RING),
     ])
+}
+
+#[test]
+fn what_one_origin_took_from_the_edge_no_other_takes_again() {
+    let (mut redis, store) = (Redis::start(), tempfile::tempdir().unwrap());
+    let [one, other] = [(); 2].map(|()| {
+        let mut home = origin(&redis, store.path());
+        home.set("SIGNET_SERVER__URL", "http://127.0.0.1:4711");
+        home.set("SIGNET_EDGE__REQUIRE", "true");
+        home.set("SIGNET_EDGE__KEYS", RING);
+        home.serve()
+    });
+    let signed = || {
+        let forwarded = Forwarded {
+            host: Some("127.0.0.1:4711"),
+            ..Forwarded::new("GET", "/.well-known/jwks.json", None)
+        };
+        forwarded.request(&one)
+    };
+    let request = signed();
+    assert_eq!(request.send().status, 200);
+    let replayed = request.replayed(other.public);
+    assert_eq!(replayed.send().problem(), (403, "edge_only".into()));
+    assert_eq!(signed().replayed(other.public).send().status, 200);
+    // Away, it is each origin's own memory.
+    redis.kill();
+    let request = signed();
+    assert_eq!(request.send().status, 200);
+    assert_eq!(request.send().problem(), (403, "edge_only".into()));
 }
 
 fn token(service: &Service, client: &str) -> String {

@@ -46,6 +46,12 @@ impl Request {
         self
     }
 
+    /// The same request, host and all, to somewhere else.
+    pub fn replayed(mut self, to: SocketAddr) -> Self {
+        self.to = to;
+        self
+    }
+
     pub fn token(self, token: &str) -> Self {
         self.header("authorization", format!("Bearer {token}"))
     }
