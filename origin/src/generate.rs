@@ -17,13 +17,15 @@ use std::sync::Arc;
 
 use actix_web::http::header;
 use actix_web::{HttpRequest, HttpResponse, web};
+use shared::problem;
 
 use crate::auth::{Authorized, Caller, scope};
 use crate::edge_trust::{ClientAddress, DecidedAtEdge, SignedBody};
 use crate::error::ApiError;
-use crate::jobs::{Ended, Live, handed_over, render, under_way};
+use crate::jobs::{Ended, Live, ended_elsewhere, handed_over, render, under_way};
 use crate::quota::Charge;
 use crate::startup::App;
+use crate::state::StateError;
 use crate::telemetry::trace::Context;
 
 pub(crate) use admit::again;
@@ -90,6 +92,7 @@ pub async fn generate(
     let reservation = admitted?;
     let origin = Origin::of(&request, &caller, address, &reservation);
     let can_return = key.is_some() || preference.is_async();
+    let named = key.clone();
     // A client who leaves in the middle of it leaves a job that is admitted or none.
     let admission = admit::admit(
         app.get_ref().clone(),
@@ -105,9 +108,18 @@ pub async fn generate(
         drop(turn);
         Ok::<_, ApiError>(CancelOnLeave(live, !can_return))
     });
-    let leaving = admission
+    let admitted = admission
         .await
-        .map_err(|error| ApiError::Internal(error.to_string()))??;
+        .map_err(|error| ApiError::Internal(error.to_string()))?;
+    let leaving = match (admitted, &named) {
+        (Err(ApiError::State(StateError::Exists)), Some(key)) => {
+            // Another origin was asked the same at the same moment, and was first.
+            let known = idempotency::known(&app, &caller, key).await?;
+            let known = known.ok_or(ApiError::Busy(1))?;
+            return replay(&app, &caller, &preference, known).await;
+        }
+        (admitted, _) => admitted?,
+    };
     let answer = wait(&app, &caller, &preference, &leaving.0).await;
     leaving.stay();
     answer
@@ -164,8 +176,16 @@ async fn replay(
         Known::Ended(id, milliunits, ended) => {
             HttpResponse::Ok().json(render(app, &caller.user_id, &id, milliunits, &ended).await?)
         }
-        Known::HandedOver(id, milliunits) => {
-            accepted(preference, handed_over(app, &id, milliunits))
+        Known::HandedOver(id, milliunits, running) => {
+            let ended = ended_elsewhere(app, &caller.user_id, &id);
+            match tokio::time::timeout(preference.wait(), ended).await {
+                Ok(ended) => {
+                    let ended = ended?.ok_or(ApiError::Problem(problem::NOT_FOUND))?;
+                    let done = render(app, &caller.user_id, &id, milliunits, &ended).await?;
+                    HttpResponse::Ok().json(done)
+                }
+                Err(_) => accepted(preference, handed_over(app, &id, milliunits, running)),
+            }
         }
     };
     answer.headers_mut().insert(

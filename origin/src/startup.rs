@@ -21,11 +21,11 @@ use app::Parts;
 pub(crate) use keys::{configured_link_keys, link_key_file, write_private};
 use listeners::{Listeners, announce};
 #[cfg(debug_assertions)]
-pub use test_points::{panic_for_tests, pause_for_tests};
+pub use test_points::{beat_for_tests, panic_for_tests, pause_for_tests};
 
 use crate::clock::Clock;
 use crate::config::Settings;
-use crate::jobs::Jobs;
+use crate::jobs::{self, Jobs};
 use crate::revoke::Revoker;
 use crate::schedule::Queue;
 use crate::tls::LiveCertificate;
@@ -53,7 +53,7 @@ pub async fn serve(mut settings: Settings, clock: Clock) -> Result<(), StartErro
     let app = App::open(settings, clock, parts).await?;
     look_after(&app)?;
     let tls = follow_certificate(certificate, &app)?;
-    let (queues, jobs) = (app.queues(), app.jobs.clone());
+    let (queues, jobs, state) = (app.queues(), app.jobs.clone(), app.state.clone());
     let telling = revoker.map(|revoker| {
         let revoker = match app.edge_keys.clone() {
             Some(ring) => revoker.with(ring),
@@ -67,7 +67,12 @@ pub async fn serve(mut settings: Settings, clock: Clock) -> Result<(), StartErro
         jobs.spawn(telling);
     }
     announce(&bound, &ready_file)?;
-    run(servers, &queues, &jobs).await
+    run(servers, &queues, &jobs).await?;
+    if state.is_shared() {
+        // What was handed back is the others' at once.
+        state.take_off(vec![state.me().to_string()]).await?;
+    }
+    Ok(())
 }
 
 /// Begins what goes on beside the requests: sweeping, tidying, and following files that operators change.
@@ -89,6 +94,11 @@ fn look_after(app: &App) -> Result<(), StartError> {
     }
     tokio::spawn(Arc::clone(&app.prompt_hasher).follow());
     tokio::spawn(watch_regularly(app.clone()));
+    tokio::spawn(jobs::forget_regularly(app.clone()));
+    if app.state.is_shared() {
+        tokio::spawn(jobs::live_among_others(app.clone()));
+        tokio::spawn(jobs::cancel_what_is_asked(app.clone()));
+    }
     Ok(())
 }
 

@@ -101,6 +101,7 @@ pub(super) async fn admit(
         starts: 1,
         key,
         milliunits: spec.cost_milliunits(),
+        running: false,
         end: None,
     };
     app.state.open_job(row).await?;

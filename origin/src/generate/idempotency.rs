@@ -22,9 +22,8 @@ pub(super) enum Known {
     Live(Arc<Live>),
     /// It ended: the job's id and cost, and how.
     Ended(String, u64, Ended),
-    /// A process before this one took it, and this one has not begun with it yet, or stops and
-    /// leaves it to the next: the job's id and cost.
-    HandedOver(String, u64),
+    /// Another process has it, or nobody has begun with it again: the job's id and cost, and whether it runs.
+    HandedOver(String, u64, bool),
 }
 
 /// The key of this request, scoped to its route, with a MAC of the body under the ring's signing key.
@@ -88,7 +87,7 @@ pub(super) async fn known(
     };
     Ok(row.map(|row| match &row.end {
         Some(end) => Known::Ended(row.id, row.milliunits, Ended::from(end)),
-        None => Known::HandedOver(row.id, row.milliunits),
+        None => Known::HandedOver(row.id, row.milliunits, row.running),
     }))
 }
 

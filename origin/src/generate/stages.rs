@@ -10,6 +10,7 @@ use super::admit::Admitted;
 use super::objects::{store_objects, uuid_v7};
 use super::observe::{log, seconds_since, trace_engine, traced};
 use crate::error::ApiError;
+use crate::images::remove_object;
 use crate::infer::{Format, Pixels, encode as encode_one};
 use crate::jobs::Ended;
 use crate::quota::Reservation;
@@ -40,7 +41,7 @@ pub(super) async fn run(app: &App, job: &mut Admitted) -> Result<Done, ApiError>
     let handle = job.handle.take();
     let handle = handle.ok_or_else(|| ApiError::Internal("the job ran before".into()))?;
     let begun = app.clock.nanos();
-    let outcome = watched(handle, job.reservation.as_mut()).await;
+    let outcome = watched(app, &job.id, handle, job.reservation.as_mut()).await;
     match &outcome {
         Ok(done) => trace_engine(app, job, done),
         Err(_) => traced(app, job, "queue", begun, true),
@@ -56,10 +57,13 @@ pub(super) async fn run(app: &App, job: &mut Admitted) -> Result<Done, ApiError>
 
 /// Waits for the job, and tells the reservation how far the accelerator is with it.
 async fn watched(
+    app: &App,
+    id: &str,
     handle: JobHandle,
     mut reservation: Option<&mut Reservation>,
 ) -> Result<Done, ApiError> {
     let mut progress = handle.progress();
+    let mut told = !app.state.is_shared();
     let mut outcome = pin!(handle.outcome());
     let done = loop {
         tokio::select! {
@@ -70,10 +74,13 @@ async fn watched(
                     // The outcome says the rest.
                     break outcome.await;
                 }
-                if let Progress::Running { step, steps } = *progress.borrow_and_update()
-                    && let Some(reservation) = reservation.as_mut()
-                {
-                    reservation.progress(step, steps);
+                if let Progress::Running { step, steps } = *progress.borrow_and_update() {
+                    if !std::mem::replace(&mut told, true) {
+                        app.state.job_runs(id);
+                    }
+                    if let Some(reservation) = reservation.as_mut() {
+                        reservation.progress(step, steps);
+                    }
                 }
             }
         }
@@ -170,10 +177,25 @@ pub(super) async fn store(
         queue_ms: stored.queue_ms,
         run_ms: stored.run_ms,
     };
-    app.state
+    if !app
+        .state
         .end_job(&job.id, done, app.clock.seconds())
-        .await?;
+        .await?
+    {
+        give_up(app, &stored.rows).await?;
+        return Err(ApiError::Stopping);
+    }
     Ok(stored)
+}
+
+/// Another origin took the job over, since this one stood still: the pictures are its own affair. An object that was
+/// written behind its row is left to the sweep.
+async fn give_up(app: &App, rows: &[ImageRow]) -> Result<(), ApiError> {
+    let ids = rows.iter().map(|row| row.id.clone()).collect();
+    for row in app.state.take_back(ids).await? {
+        remove_object(app, &row.key).await?;
+    }
+    Ok(())
 }
 
 /// Writes the end down, keeps or gives back the charge, and tells the log.

@@ -83,10 +83,10 @@ impl JobAnswer {
         answer
     }
 
-    /// A job that a process before this one took, and this one has not begun with.
-    pub fn handed_over(app: &App, id: &str, milliunits: u64) -> Self {
+    /// A job that another process has, or that nobody has begun with again.
+    pub fn handed_over(app: &App, id: &str, milliunits: u64, running: bool) -> Self {
         let mut answer = Self::new(id, milliunits).standing(app, Progress::Over);
-        answer.status = "queued";
+        answer.status = if running { "running" } else { "queued" };
         answer
     }
 
@@ -119,9 +119,9 @@ pub(crate) fn under_way(app: &App, live: &Live) -> (String, Value) {
     (status_url(app, &live.id), json!({ "job": job }))
 }
 
-/// As [`under_way`], of a job that this process has not begun with.
-pub(crate) fn handed_over(app: &App, id: &str, milliunits: u64) -> (String, Value) {
-    let job = JobAnswer::handed_over(app, id, milliunits);
+/// As [`under_way`], of a job that this process does not have.
+pub(crate) fn handed_over(app: &App, id: &str, milliunits: u64, running: bool) -> (String, Value) {
+    let job = JobAnswer::handed_over(app, id, milliunits, running);
     (status_url(app, id), json!({ "job": job }))
 }
 

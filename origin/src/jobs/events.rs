@@ -24,7 +24,7 @@ const QUIET: Duration = Duration::from_secs(15);
 /// Events that wait for a slow reader.
 const AHEAD: usize = 4;
 /// A stream with nothing but the time after which the client asks again.
-pub const COME_BACK: &str = "retry: 2000\n\n";
+const COME_BACK: &str = "retry: 2000\n\n";
 
 fn event(name: &str, data: &Value) -> Bytes {
     Bytes::from(format!("event: {name}\ndata: {data}\n\n"))

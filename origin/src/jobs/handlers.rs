@@ -8,7 +8,7 @@ use serde_json::json;
 use shared::problem;
 
 use super::answers::{self, JobAnswer};
-use super::{Ended, events as stream};
+use super::{Ended, elsewhere, events as stream};
 use crate::auth::{Authorized, Caller, scope};
 use crate::error::ApiError;
 use crate::images::is_id;
@@ -34,7 +34,7 @@ async fn standing(app: &App, caller: &Caller, id: &str) -> Result<HttpResponse, 
     }
     let row = find(app, caller, id).await?;
     let Some(ended) = row.end.as_ref().map(Ended::from) else {
-        let job = JobAnswer::handed_over(app, &row.id, row.milliunits);
+        let job = JobAnswer::handed_over(app, &row.id, row.milliunits, row.running);
         return Ok(HttpResponse::Ok().json(json!({ "job": job })));
     };
     let mut answer = json!({ "job": JobAnswer::ended(app, &row.id, row.milliunits, &ended) });
@@ -65,6 +65,11 @@ pub async fn cancel(
     if let Some(live) = app.jobs.find(&caller.user_id, &id) {
         live.cancel();
         let _ = tokio::time::timeout(STEP, live.ended()).await;
+    } else if is_id(&id) && app.state.ask_to_cancel(Some(&caller.user_id), &id).await? {
+        let ended = elsewhere::ended(&app, &caller.user_id, &id);
+        if let Ok(ended) = tokio::time::timeout(STEP, ended).await {
+            ended?;
+        }
     }
     standing(&app, &caller, &id).await
 }
@@ -88,8 +93,8 @@ pub async fn events(
     }
     let row = find(&app, &caller, &id).await?;
     let Some(ended) = row.end.as_ref().map(Ended::from) else {
-        // Taken by a process before this one: the client comes back by itself.
-        return Ok(answer.body(stream::COME_BACK));
+        let events = elsewhere::events(&app, &caller.user_id, &row.id, row.milliunits)?;
+        return Ok(answer.streaming(events));
     };
     Ok(answer.body(stream::last(&app, &caller.user_id, &row.id, row.milliunits, &ended).await))
 }

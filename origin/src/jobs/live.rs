@@ -10,6 +10,7 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use super::elsewhere::Places;
 use crate::schedule::{Canceller, JobHandle, PreviewSource, Progress};
 use crate::state::jobs::JobEnd;
 
@@ -122,6 +123,7 @@ struct Inner {
     live: Mutex<HashMap<String, Arc<Live>>>,
     count: watch::Sender<usize>,
     turn: Arc<tokio::sync::Mutex<()>>,
+    elsewhere: Places,
     /// Jobs outlive the threads that serve requests, so that a stop can wait for them.
     runtime: Handle,
 }
@@ -134,6 +136,7 @@ impl Jobs {
                 live: Mutex::default(),
                 count: watch::channel(0).0,
                 turn: Arc::default(),
+                elsewhere: Places::default(),
                 runtime,
             }),
         }
@@ -167,6 +170,10 @@ impl Jobs {
         let mut all: Vec<_> = self.lock().values().cloned().collect();
         all.sort_by(|one, other| one.id.cmp(&other.id));
         all
+    }
+
+    pub(super) fn elsewhere(&self) -> &Places {
+        &self.inner.elsewhere
     }
 
     /// Runs `work` and tells the job's watchers how it ended.

@@ -2,16 +2,21 @@
 //!
 //! [`crate::generate`] writes a job down, gives it to the queue and begins it here ([`Jobs::begin`]). While it lives its
 //! watchers are in memory ([`Live`]): the waiting request, `GET /api/jobs/{id}`, its events ([`events`]). Its end is
-//! written down before anybody hears of it. What a crash or a stop left open is settled at the next start ([`resume`]).
+//! written down before anybody hears of it. What a crash or a stop left open is settled at the next start ([`resume`]),
+//! or by another origin on the same state ([`living`]), where a job is asked for by its row ([`elsewhere`]).
 
 mod answers;
+mod elsewhere;
 mod events;
 mod handlers;
 mod live;
+mod living;
 mod resume;
 
 pub(crate) use answers::{handed_over, job_problem, render, under_way};
+pub(crate) use elsewhere::ended as ended_elsewhere;
 pub use handlers::{cancel, events, get};
 pub(crate) use live::STREAMS;
 pub use live::{Ended, Jobs, Live};
-pub(crate) use resume::{resume, settle};
+pub(crate) use living::{cancel_what_is_asked, live as live_among_others};
+pub(crate) use resume::{forget_regularly, resume, settle};

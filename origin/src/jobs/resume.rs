@@ -1,4 +1,5 @@
-//! What a crash or a stop left open, settled at the next start: every job is finished or reported failed, none twice.
+//! What a crash or a stop left open, settled by the next process, or by another that lives: every job is finished or
+//! reported failed, none twice.
 
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use crate::startup::App;
 use crate::state::StateError;
 use crate::state::images::ImageRow;
 use crate::state::jobs::{JobEnd, JobRow};
+use crate::state::living::LeftJob;
 use crate::storage::StoreError;
 
 /// A job that ended this many processes is not begun again.
@@ -16,18 +18,19 @@ const STARTS: u32 = 3;
 /// Ended jobs, and their idempotency keys, are remembered so long, in seconds.
 const REMEMBERED: u64 = 24 * 3600;
 
-/// Settles what open jobs had written: all pictures of a job there, and it is done; otherwise what is there goes. The
-/// jobs to carry out again are returned.
+/// Settles what jobs that were left had written: all pictures of a job there, and it is done; otherwise what is there
+/// goes. The jobs to carry out again, this process's own from now on, are returned.
 ///
 /// # Errors
 /// State or store do not answer.
 pub(crate) async fn settle(app: &App) -> Result<Vec<JobRow>, ApiError> {
     let now = app.clock.seconds();
-    app.state
-        .forget_old_jobs(now.saturating_sub(REMEMBERED))
-        .await?;
     let mut again = Vec::new();
-    for job in app.state.open_jobs().await? {
+    for LeftJob {
+        row: job,
+        cancelling,
+    } in app.state.adopt_jobs().await?
+    {
         let rows = app.state.images_of_job(&job.id).await?;
         if !rows.is_empty() && all_there(app, &rows).await? {
             let done = JobEnd::Done {
@@ -41,7 +44,9 @@ pub(crate) async fn settle(app: &App) -> Result<Vec<JobRow>, ApiError> {
             remove_object(app, &row.key).await?;
             app.state.remove_image(&row.user_id, &row.id).await?;
         }
-        if job.handed_over && job.starts < STARTS {
+        if cancelling {
+            app.state.end_job(&job.id, JobEnd::Cancelled, now).await?;
+        } else if job.handed_over && job.starts < STARTS {
             again.push(job);
         } else {
             end(app, &job, "interrupted").await?;
@@ -67,11 +72,15 @@ async fn end(app: &App, job: &JobRow, code: &str) -> Result<(), StateError> {
         retry: true,
     };
     tracing::warn!(job = job.id, code, "a job could not be carried out again");
-    app.state.end_job(&job.id, end, app.clock.seconds()).await
+    let now = app.clock.seconds();
+    app.state.end_job(&job.id, end, now).await.map(|_| ())
 }
 
-/// Carries the jobs out again, one admitted after the other; and forgets old ones once an hour from then on.
+/// Carries the jobs out again, one admitted after the other.
 pub(crate) fn resume(app: &App, jobs: Vec<JobRow>) {
+    if jobs.is_empty() {
+        return;
+    }
     let (app, tasks) = (app.clone(), app.jobs.clone());
     tasks.spawn(async move {
         for job in jobs {
@@ -82,18 +91,26 @@ pub(crate) fn resume(app: &App, jobs: Vec<JobRow>) {
                 }
             }
         }
-        loop {
-            tokio::time::sleep(Duration::from_secs(3600)).await;
-            let before = app.clock.seconds().saturating_sub(REMEMBERED);
-            if let Err(error) = app.state.forget_old_jobs(before).await {
-                tracing::error!(%error, "old jobs could not be forgotten");
-            }
-        }
     });
 }
 
+/// Forgets old jobs, now and once an hour.
+pub(crate) async fn forget_regularly(app: App) {
+    loop {
+        let before = app.clock.seconds().saturating_sub(REMEMBERED);
+        if let Err(error) = app.state.forget_old_jobs(before).await {
+            tracing::error!(%error, "old jobs could not be forgotten");
+        }
+        tokio::time::sleep(Duration::from_secs(3600)).await;
+    }
+}
+
 async fn once_more(app: &App, job: &JobRow) -> Result<(), ApiError> {
-    app.state.restart_job(&job.id).await?;
+    if app.state.restart_job(&job.id).await? {
+        let now = app.clock.seconds();
+        app.state.end_job(&job.id, JobEnd::Cancelled, now).await?;
+        return Ok(());
+    }
     loop {
         match generate::again(app, job).await {
             Err(ApiError::Busy(seconds)) => tokio::time::sleep(Duration::from_secs(seconds)).await,

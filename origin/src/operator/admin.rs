@@ -126,11 +126,20 @@ pub async fn cancel(
     id: web::Path<String>,
     app: web::Data<App>,
 ) -> Result<HttpResponse, ApiError> {
-    let live = Some(id.as_str()).filter(|id| is_id(id));
-    let live = live.and_then(|id| app.jobs.any(id));
-    let live = live.ok_or(ApiError::Problem(problem::NOT_FOUND))?;
+    let known = Some(id.as_str()).filter(|id| is_id(id));
+    let live = known.and_then(|id| app.jobs.any(id));
+    let is_there = match (&live, known) {
+        (Some(_), _) => true,
+        (None, Some(id)) => app.state.ask_to_cancel(None, id).await?,
+        (None, None) => false,
+    };
+    if !is_there {
+        return Err(ApiError::Problem(problem::NOT_FOUND));
+    }
     let cancel = ("cancel", Change::Elsewhere);
-    act(&app, &request, &operator, cancel, &live.id).await?;
-    live.cancel();
+    act(&app, &request, &operator, cancel, &id).await?;
+    if let Some(live) = live {
+        live.cancel();
+    }
     Ok(done())
 }

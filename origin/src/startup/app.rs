@@ -14,6 +14,7 @@ use crate::auth::tokens::Tokens;
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::edge_trust::Nonces;
+use crate::error::ApiError;
 use crate::images;
 use crate::infer::Engine;
 use crate::jobs::{self, Jobs};
@@ -232,25 +233,32 @@ impl App {
             tokens,
             engine,
         };
-        let again = jobs::settle(&app).await.map_err(|error| {
+        if app.state.is_shared() {
+            app.state.beat().await?;
+        } else {
+            app.state.live_alone().await?;
+        }
+        let settling = |error: ApiError| {
             error.log();
             format!("settling what was left open: {error}")
-        })?;
-        app.settle().await?;
+        };
+        let again = jobs::settle(&app).await.map_err(settling)?;
+        app.settle().await.map_err(settling)?;
         jobs::resume(&app, again);
         Ok(app)
     }
 
     /// Settles rows that a crash left between two steps: an object that is there is listed, a row without one goes, a
     /// deletion is finished.
-    async fn settle(&self) -> Result<(), StartError> {
-        for row in self.state.deleting_images().await? {
-            images::remove_object(self, &row.key)
-                .await
-                .map_err(|error| format!("finishing a deletion: {error}"))?;
+    ///
+    /// # Errors
+    /// State or store do not answer.
+    pub(crate) async fn settle(&self) -> Result<(), ApiError> {
+        let (pending, deleting) = self.state.adopt_images().await?;
+        for row in deleting {
+            images::remove_object(self, &row.key).await?;
             self.state.remove_image(&row.user_id, &row.id).await?;
         }
-        let pending = self.state.pending_images().await?;
         let (mut listed, mut dropped) = (0u32, 0u32);
         for row in pending {
             match self.store.head(&row.key).await {

@@ -38,7 +38,7 @@ pub struct ImageRow {
 }
 
 /// Values of the column `stored`; 1 is listed.
-const PENDING: i64 = 0;
+pub(super) const PENDING: i64 = 0;
 pub(super) const DELETING: i64 = 2;
 
 /// SQLite's integers are signed; ours never are.
@@ -123,12 +123,13 @@ impl State {
     /// # Errors
     /// [`StateError::OverQuota`] when the owner would store more than `limit` bytes; [`StateError::Suspended`].
     pub async fn reserve_images(&self, rows: Vec<ImageRow>, limit: u64) -> Result<(), StateError> {
+        let me = self.me();
         self.transact(move |tx| {
             for row in &rows {
                 charge(tx, &row.user_id, row.bytes, limit)?;
                 tx.execute(
                     &format!(
-                        "INSERT INTO images ({COLUMNS}) VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12)"
+                        "INSERT INTO images ({COLUMNS}, origin) VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13)"
                     ),
                     params![
                         row.id,
@@ -142,7 +143,8 @@ impl State {
                         row.model,
                         row.created as i64,
                         row.expires.map(|at| at as i64),
-                        row.job_id
+                        row.job_id,
+                        me
                     ],
                 )?;
             }
@@ -165,30 +167,24 @@ impl State {
         .await
     }
 
-    /// Rows whose objects may or may not be there: those of a crash, and of requests under way.
+    /// Removes rows that are still pending and still this process's, and gives their bytes back; those that were.
     ///
     /// # Errors
     /// The state's own.
-    pub async fn pending_images(&self) -> Result<Vec<ImageRow>, StateError> {
-        self.images_in(PENDING).await
-    }
-
-    /// Rows whose deletion was begun and not finished.
-    ///
-    /// # Errors
-    /// The state's own.
-    pub async fn deleting_images(&self) -> Result<Vec<ImageRow>, StateError> {
-        self.images_in(DELETING).await
-    }
-
-    async fn images_in(&self, stored: i64) -> Result<Vec<ImageRow>, StateError> {
+    pub async fn take_back(&self, ids: Vec<String>) -> Result<Vec<ImageRow>, StateError> {
+        let me = self.me();
         self.transact(move |tx| {
-            let mut statement =
-                tx.prepare(&format!("SELECT {COLUMNS} FROM images WHERE stored = ?1"))?;
-            let rows = statement
-                .query_map([stored], read)?
-                .collect::<Result<_, _>>()?;
-            Ok(rows)
+            let mut taken = Vec::new();
+            for id in &ids {
+                let sql = "SELECT user_id FROM images WHERE id = ?1 AND stored = 0 AND origin = ?2";
+                let user: Option<String> = tx
+                    .query_row(sql, params![id, me], |row| row.get(0))
+                    .optional()?;
+                if let Some(user) = user {
+                    taken.extend(remove(tx, &user, id)?);
+                }
+            }
+            Ok(taken)
         })
         .await
     }
@@ -248,11 +244,11 @@ impl State {
     /// # Errors
     /// The state's own.
     pub async fn unlist_image(&self, user: &str, id: &str) -> Result<(), StateError> {
-        let (user, id) = (user.to_owned(), id.to_owned());
+        let (user, id, me) = (user.to_owned(), id.to_owned(), self.me());
         self.transact(move |tx| {
             tx.execute(
-                "UPDATE images SET stored = 2 WHERE user_id = ?1 AND id = ?2",
-                [&user, &id],
+                "UPDATE images SET stored = 2, origin = ?3 WHERE user_id = ?1 AND id = ?2",
+                params![user, id, me],
             )?;
             Ok(())
         })
@@ -284,6 +280,19 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    impl State {
+        /// Rows whose objects may or may not be there.
+        async fn pending_images(&self) -> Result<Vec<ImageRow>, StateError> {
+            self.transact(|tx| {
+                let sql = format!("SELECT {COLUMNS} FROM images WHERE stored = {PENDING}");
+                let mut statement = tx.prepare(&sql)?;
+                let rows = statement.query_map([], read)?.collect::<Result<_, _>>()?;
+                Ok(rows)
+            })
+            .await
+        }
+    }
 
     fn row(n: u32, bytes: u64) -> ImageRow {
         ImageRow {

@@ -27,6 +27,8 @@ pub struct JobRow {
     pub key: Option<RequestKey>,
     /// Its cost in thousandths of a unit.
     pub milliunits: u64,
+    /// Whether its first step was taken, where several origins share the state.
+    pub running: bool,
     /// How it ended; none while it is open.
     pub end: Option<JobEnd>,
 }
@@ -61,9 +63,9 @@ pub enum JobEnd {
     Cancelled,
 }
 
-const COLUMNS: &str = "id, user_id, created, request, handed_over, starts, key, body_mac, milliunits, status, queue_ms, run_ms, code";
+pub(super) const COLUMNS: &str = "id, user_id, created, request, handed_over, starts, key, body_mac, milliunits, status, queue_ms, run_ms, code, running";
 
-fn read(row: &Row<'_>) -> rusqlite::Result<JobRow> {
+pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<JobRow> {
     let key: Option<String> = row.get(6)?;
     let body_mac: Option<String> = row.get(7)?;
     let status: String = row.get(9)?;
@@ -90,21 +92,23 @@ fn read(row: &Row<'_>) -> rusqlite::Result<JobRow> {
             .zip(body_mac)
             .map(|(name, body_mac)| RequestKey { name, body_mac }),
         milliunits: unsigned(row.get(8)?),
+        running: row.get(13)?,
         end,
     })
 }
 
 impl State {
-    /// Writes an open job down.
+    /// Writes an open job of this process down.
     ///
     /// # Errors
-    /// The state's own.
+    /// [`StateError::Exists`] when the user has another job under its key.
     pub async fn open_job(&self, job: JobRow) -> Result<(), StateError> {
+        let me = self.me();
         self.transact(move |tx| {
             let (name, mac) = job.key.as_ref().map(|key| (&key.name, &key.body_mac)).unzip();
             tx.execute(
-                "INSERT INTO jobs (id, user_id, status, created, request, handed_over, starts, key, body_mac, milliunits)
-                 VALUES (?1, ?2, 'open', ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+                "INSERT INTO jobs (id, user_id, status, created, request, handed_over, starts, key, body_mac, milliunits, origin)
+                 VALUES (?1, ?2, 'open', ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
                 params![
                     job.id,
                     job.user_id,
@@ -114,7 +118,8 @@ impl State {
                     job.starts,
                     name,
                     mac,
-                    job.milliunits as i64
+                    job.milliunits as i64,
+                    me
                 ],
             )?;
             Ok(())
@@ -148,26 +153,28 @@ impl State {
         .await
     }
 
-    /// A process begins with an open job once more.
+    /// This process begins with an open job once more; whether somebody wants it cancelled.
     ///
     /// # Errors
     /// The state's own.
-    pub async fn restart_job(&self, id: &str) -> Result<(), StateError> {
+    pub async fn restart_job(&self, id: &str) -> Result<bool, StateError> {
         let id = id.to_owned();
         self.transact(move |tx| {
             tx.execute("UPDATE jobs SET starts = starts + 1 WHERE id = ?1", [&id])?;
-            Ok(())
+            let sql = "SELECT cancelling FROM jobs WHERE id = ?1";
+            let cancelling = tx.query_row(sql, [&id], |row| row.get(0)).optional()?;
+            Ok(cancelling.unwrap_or(false))
         })
         .await
     }
 
-    /// Ends an open job at `now` (Unix seconds): its request is erased and its pictures are listed, at once. A job that
-    /// ended before stays as it is.
+    /// Ends an open job at `now` (Unix seconds): its request is erased and its pictures are listed, at once. False when
+    /// it is not open, or not this process's any more: then it stays as it is.
     ///
     /// # Errors
     /// The state's own.
-    pub async fn end_job(&self, id: &str, end: JobEnd, now: u64) -> Result<(), StateError> {
-        let id = id.to_owned();
+    pub async fn end_job(&self, id: &str, end: JobEnd, now: u64) -> Result<bool, StateError> {
+        let (id, me) = (id.to_owned(), self.me());
         self.transact(move |tx| {
             let (status, code, retry) = match &end {
                 JobEnd::Done { .. } => ("done", None, false),
@@ -178,18 +185,62 @@ impl State {
                 JobEnd::Done { queue_ms, run_ms } => (queue_ms, run_ms),
                 _ => (0, 0),
             };
-            tx.execute(
+            let ended = tx.execute(
                 "UPDATE jobs SET status = ?2, code = ?3, ended = ?4, queue_ms = ?5, run_ms = ?6, request = NULL,
-                 key = IIF(?7, NULL, key) WHERE id = ?1 AND status = 'open'",
-                params![id, status, code, now as i64, queue_ms as i64, run_ms as i64, retry],
+                 key = IIF(?7, NULL, key) WHERE id = ?1 AND status = 'open' AND origin = ?8",
+                params![id, status, code, now as i64, queue_ms as i64, run_ms as i64, retry, me],
             )?;
-            if status == "done" {
+            if ended > 0 && status == "done" {
+                // Where it is replayed after an outage, the job may be another's.
                 tx.execute(
-                    "UPDATE images SET stored = 1 WHERE job_id = ?1 AND stored = 0",
-                    [&id],
+                    "UPDATE images SET stored = 1 WHERE job_id = ?1 AND stored = 0
+                     AND EXISTS (SELECT 1 FROM jobs WHERE id = ?1 AND origin = ?2 AND status = 'done')",
+                    params![id, me],
                 )?;
             }
+            Ok(ended > 0)
+        })
+        .await
+    }
+
+    /// The first step of a job was taken. Returns at once.
+    pub fn job_runs(&self, id: &str) {
+        let id = id.to_owned();
+        self.post(move |tx| {
+            tx.execute("UPDATE jobs SET running = 1 WHERE id = ?1", [&id])?;
             Ok(())
+        });
+    }
+
+    /// Asks the process that has an open job to cancel it; whether there is such a job. Of a `user`, or for operators of
+    /// anybody.
+    ///
+    /// # Errors
+    /// The state's own.
+    pub async fn ask_to_cancel(&self, user: Option<&str>, id: &str) -> Result<bool, StateError> {
+        let (user, id) = (user.map(str::to_owned), id.to_owned());
+        self.transact(move |tx| {
+            let asked = tx.execute(
+                "UPDATE jobs SET cancelling = 1 WHERE id = ?1 AND status = 'open' AND (?2 IS NULL OR user_id = ?2)",
+                params![id, user],
+            )?;
+            Ok(asked > 0)
+        })
+        .await
+    }
+
+    /// This process's jobs that somebody asked to cancel at another one.
+    ///
+    /// # Errors
+    /// The state's own.
+    pub async fn asked_to_cancel(&self) -> Result<Vec<String>, StateError> {
+        let me = self.me();
+        self.transact(move |tx| {
+            let mut statement = tx.prepare_cached(
+                "SELECT id FROM jobs WHERE status = 'open' AND cancelling AND origin = ?1",
+            )?;
+            let ids = statement.query_map([&me], |row| row.get(0))?;
+            Ok(ids.collect::<Result<_, _>>()?)
         })
         .await
     }
@@ -220,21 +271,6 @@ impl State {
         self.transact(move |tx| {
             let sql = format!("SELECT {COLUMNS} FROM jobs WHERE user_id = ?1 AND {column} = ?2");
             Ok(tx.query_row(&sql, [&user, &value], read).optional()?)
-        })
-        .await
-    }
-
-    /// Jobs without an end, oldest first.
-    ///
-    /// # Errors
-    /// The state's own.
-    pub async fn open_jobs(&self) -> Result<Vec<JobRow>, StateError> {
-        self.transact(|tx| {
-            let mut statement = tx.prepare(&format!(
-                "SELECT {COLUMNS} FROM jobs WHERE status = 'open' ORDER BY id"
-            ))?;
-            let rows = statement.query_map([], read)?.collect::<Result<_, _>>()?;
-            Ok(rows)
         })
         .await
     }
@@ -290,7 +326,21 @@ mod tests {
                 body_mac: "m".into(),
             }),
             milliunits: 1500,
+            running: false,
             end: None,
+        }
+    }
+
+    impl State {
+        /// Jobs without an end, oldest first.
+        async fn open_jobs(&self) -> Result<Vec<JobRow>, StateError> {
+            self.transact(|tx| {
+                let sql = format!("SELECT {COLUMNS} FROM jobs WHERE status = 'open' ORDER BY id");
+                let mut statement = tx.prepare(&sql)?;
+                let rows = statement.query_map([], read)?.collect::<Result<_, _>>()?;
+                Ok(rows)
+            })
+            .await
         }
     }
 

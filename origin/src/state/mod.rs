@@ -13,6 +13,7 @@ mod identities;
 pub mod images;
 pub mod jobs;
 pub mod keys;
+pub mod living;
 mod provider_spends;
 pub mod refresh;
 mod replica;
@@ -26,6 +27,8 @@ pub mod users;
 mod worker;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rusqlite::{Connection, Transaction};
@@ -123,6 +126,11 @@ impl StateSettings {
 #[derive(Clone)]
 pub struct State {
     work: mpsc::Sender<Work>,
+    /// This process, in rows that belong to it.
+    me: Arc<str>,
+    is_shared: bool,
+    /// Set while the shared state is away.
+    is_away: Arc<AtomicBool>,
 }
 
 impl std::fmt::Debug for State {
@@ -154,6 +162,7 @@ impl State {
         create_private(file).map_err(|error| at(StateError::Io(error.to_string())))?;
         let mut connection = Connection::open(file).map_err(|error| at(error.into()))?;
         schema::prepare(&mut connection).map_err(at)?;
+        let is_away = Arc::new(AtomicBool::new(false));
         let replica = if settings.url.is_empty() {
             if replica::is_copy(&connection).map_err(at)? {
                 return Err(at(StateError::Foreign(
@@ -163,17 +172,39 @@ impl State {
             }
             None
         } else {
-            Some(Replica::join(&mut connection, file, settings).map_err(at)?)
+            Some(Replica::join(&mut connection, settings, &is_away).map_err(at)?)
         };
         let (work, waiting) = mpsc::channel::<Work>(QUEUE);
-        if replica.is_some() {
+        let is_shared = replica.is_some();
+        if is_shared {
             follow(work.downgrade()).map_err(at)?;
         }
         std::thread::Builder::new()
             .name("state".into())
             .spawn(move || worker::run(&mut connection, replica, waiting))
             .map_err(|error| at(StateError::Io(error.to_string())))?;
-        Ok(Self { work })
+        let me = format!("{:032x}", rand::random::<u128>()).into();
+        Ok(Self {
+            work,
+            me,
+            is_shared,
+            is_away,
+        })
+    }
+
+    /// The name of this process among those that share the state. It is another one after every start.
+    pub(crate) fn me(&self) -> Arc<str> {
+        Arc::clone(&self.me)
+    }
+
+    /// Whether the shared state was away at the last transaction: what others did since is unknown.
+    pub fn is_away(&self) -> bool {
+        self.is_away.load(Ordering::SeqCst)
+    }
+
+    /// Whether other origins may share this state.
+    pub fn is_shared(&self) -> bool {
+        self.is_shared
     }
 
     /// Makes a copy of a shared state one of its own. No other process may use the file.

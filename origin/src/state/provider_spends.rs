@@ -17,15 +17,12 @@ impl State {
     ) -> Result<bool, StateError> {
         self.transact(move |tx| {
             let after = spent(tx, day)?.checked_add(micros);
-            let Some(after) = after
-                .filter(|after| *after <= most)
-                .and_then(|after| i64::try_from(after).ok())
-            else {
+            if !after.is_some_and(|after| after <= most && i64::try_from(after).is_ok()) {
                 return Ok(false);
-            };
+            }
             tx.execute(
-                "INSERT INTO provider_spends (day, micros) VALUES (?1, ?2) ON CONFLICT (day) DO UPDATE SET micros = ?2",
-                params![signed(day), after],
+                "INSERT INTO provider_spends (day, micros) VALUES (?1, ?2) ON CONFLICT (day) DO UPDATE SET micros = micros + ?2",
+                params![signed(day), signed(micros)],
             )?;
             // Older days are only history.
             tx.execute(

@@ -74,6 +74,12 @@ const STEPS: &[&str] = &["
     CREATE INDEX sessions_by_end ON sessions (ends);
     CREATE TABLE sign_ins (hash BLOB PRIMARY KEY, ends INTEGER NOT NULL) STRICT, WITHOUT ROWID;
     CREATE INDEX sign_ins_by_end ON sign_ins (ends);
+", "
+    CREATE TABLE origins (id TEXT PRIMARY KEY, beat INTEGER NOT NULL) STRICT;
+    ALTER TABLE jobs ADD COLUMN origin TEXT;
+    ALTER TABLE jobs ADD COLUMN running INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE jobs ADD COLUMN cancelling INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE images ADD COLUMN origin TEXT;
 "];
 
 /// The version that this program knows.

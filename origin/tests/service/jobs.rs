@@ -54,7 +54,7 @@ pub fn submit(service: &Service, token: &str, body: &Value) -> Value {
     job
 }
 
-fn path(job: &Value) -> String {
+pub fn path(job: &Value) -> String {
     format!("/api/jobs/{}", job["id"].as_str().unwrap())
 }
 
@@ -74,7 +74,7 @@ pub fn until(service: &Service, token: &str, job: &Value, wanted: &[&str]) -> Va
 }
 
 /// Reads a job's events to the end: names and data.
-fn events(service: &Service, token: &str, job: &Value) -> Vec<(String, Value)> {
+pub fn events(service: &Service, token: &str, job: &Value) -> Vec<(String, Value)> {
     let stream = service
         .get(&format!("{}/events", path(job)))
         .token(token)

@@ -34,6 +34,7 @@ mod models;
 mod oauth;
 mod operator;
 mod origins;
+mod origins_jobs;
 mod provenance;
 mod provider;
 mod references;

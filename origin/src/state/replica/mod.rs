@@ -19,7 +19,9 @@ mod rejoin;
 #[cfg(test)]
 mod tests;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
@@ -51,7 +53,7 @@ pub(super) struct Replica {
     file: PathBuf,
     log: Log,
     capture: Capture,
-    is_away: bool,
+    is_away: Arc<AtomicBool>,
 }
 
 impl Replica {
@@ -63,8 +65,8 @@ impl Replica {
     /// [`StateError::Away`] when that cannot be found out.
     pub(super) fn join(
         connection: &mut Connection,
-        file: &Path,
         settings: &StateSettings,
+        is_away: &Arc<AtomicBool>,
     ) -> Result<Self, StateError> {
         let mut log = Log::open(settings, schema::known())?;
         connection.execute_batch(TABLES)?;
@@ -82,10 +84,10 @@ impl Replica {
             tx.commit()?;
         }
         Ok(Self {
-            file: file.into(),
+            file: settings.file.clone(),
             log,
             capture: Capture::of(connection)?,
-            is_away: false,
+            is_away: Arc::clone(is_away),
         })
     }
 
@@ -190,8 +192,7 @@ impl Replica {
     }
 
     fn noticed(&mut self, is_away: bool, reason: &str) {
-        if is_away != self.is_away {
-            self.is_away = is_away;
+        if self.is_away.swap(is_away, Ordering::SeqCst) != is_away {
             if is_away {
                 tracing::warn!(
                     reason,
