@@ -61,16 +61,26 @@ fn an_origin_that_stood_still_lists_nothing_that_another_took_over() {
     let one = home(&redis, store.path()).serve();
     let other = home(&redis, store.path()).serve();
     let token = one.token(ALL_SCOPES);
-    let job = submit(&one, &token, &long());
-    until(&one, &token, &job, &["running"]);
-    one.signal("STOP");
-    let done = until(&other, &token, &job, &["done", "failed"]);
-    assert_eq!(done["job"]["status"], "done", "{done}");
-    one.signal("CONT");
-    // It comes to the end of its own, which counts no more.
-    settled(&one, &token);
-    let again = submit(&one, &token, &quick());
-    until(&other, &token, &again, &["done"]);
+    // It comes to the end of its own while the other is at it, and after the other's end.
+    for waits_for in ["step", "done"] {
+        let job = submit(&one, &token, &long());
+        until(&one, &token, &job, &["running"]);
+        one.signal("STOP");
+        let is_taken_over = (0..400).any(|_| {
+            std::thread::sleep(std::time::Duration::from_millis(25));
+            let seen = other.get(&path(&job)).token(&token).send().ok().json();
+            !seen["job"]["step"].is_null() || seen["job"]["status"] == "done"
+        });
+        assert!(is_taken_over);
+        if waits_for == "done" {
+            until(&other, &token, &job, &["done"]);
+        }
+        one.signal("CONT");
+        let done = until(&other, &token, &job, &["done", "failed"]);
+        assert_eq!(done["job"]["status"], "done", "{done}");
+        assert_eq!(done["images"].as_array().unwrap().len(), 1, "{waits_for}");
+        settled(&one, &token);
+    }
     for service in [&one, &other] {
         assert_eq!(listed(service, &token), 2);
     }
