@@ -130,3 +130,102 @@ fn left_jobs(tx: &Transaction<'_>, me: &str) -> Result<Vec<LeftJob>, StateError>
     })?;
     Ok(rows.collect::<Result<_, _>>()?)
 }
+
+#[cfg(test)]
+mod tests {
+    use shared::object_key::ObjectKey;
+
+    use super::*;
+    use crate::state::jobs::JobEnd;
+
+    const DONE: JobEnd = JobEnd::Done {
+        queue_ms: 1,
+        run_ms: 2,
+    };
+
+    fn job() -> JobRow {
+        JobRow {
+            id: "1".into(),
+            user_id: "u".into(),
+            created: 5,
+            request: Some("{}".into()),
+            handed_over: true,
+            starts: 1,
+            key: None,
+            milliunits: 1,
+            running: false,
+            end: None,
+        }
+    }
+
+    fn picture(id: &str) -> ImageRow {
+        ImageRow {
+            id: id.into(),
+            user_id: "u".into(),
+            key: ObjectKey::parse(&format!("generated/u/{id}.png")).unwrap(),
+            width: 8,
+            height: 8,
+            format: "png".into(),
+            bytes: 10,
+            seed: 1,
+            model: "m".into(),
+            created: 5,
+            expires: None,
+            job_id: Some("1".into()),
+        }
+    }
+
+    /// Two processes on one state, the first of which has a job with a pending picture.
+    async fn two() -> (tempfile::TempDir, State, State) {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("s.sqlite");
+        let (one, other) = (State::open(&file).unwrap(), State::open(&file).unwrap());
+        one.beat().await.unwrap();
+        other.beat().await.unwrap();
+        one.open_job(job()).await.unwrap();
+        one.reserve_images(vec![picture("a")], 100).await.unwrap();
+        (folder, one, other)
+    }
+
+    #[tokio::test]
+    async fn nothing_of_the_living_is_taken_and_all_of_the_dead_by_one() {
+        let (folder, one, other) = two().await;
+        assert_eq!(other.adopt_jobs().await.unwrap(), []);
+        assert_eq!(other.adopt_images().await.unwrap(), (vec![], vec![]));
+        let third = State::open(&folder.path().join("s.sqlite")).unwrap();
+        third.beat().await.unwrap();
+        other.take_off(vec![one.me().to_string()]).await.unwrap();
+        let (first, second) = tokio::join!(other.adopt_jobs(), third.adopt_jobs());
+        assert_eq!(first.unwrap().len() + second.unwrap().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn who_lost_a_job_neither_ends_it_nor_lists_or_takes_back_its_pictures() {
+        let (_folder, one, other) = two().await;
+        other.take_off(vec![one.me().to_string()]).await.unwrap();
+        assert_eq!(other.adopt_jobs().await.unwrap().len(), 1);
+        // It comes back and is at its end.
+        one.beat().await.unwrap();
+        one.reserve_images(vec![picture("b")], 100).await.unwrap();
+        assert!(!one.end_job("1", DONE, 9).await.unwrap());
+        let (listed, _) = one.images("u", None, 9).await.unwrap();
+        assert_eq!(listed, []);
+        let ours = vec!["a".to_owned(), "b".to_owned()];
+        assert_eq!(one.take_back(ours).await.unwrap(), [picture("b")]);
+        assert!(other.end_job("1", DONE, 9).await.unwrap());
+        let (listed, _) = other.images("u", None, 9).await.unwrap();
+        assert_eq!(listed, [picture("a")]);
+        assert_eq!(other.user("u").await.unwrap().stored_bytes, 10);
+    }
+
+    #[tokio::test]
+    async fn a_cancellation_reaches_who_has_the_job_and_whoever_takes_it_over() {
+        let (_folder, one, other) = two().await;
+        assert!(!other.ask_to_cancel(Some("v"), "1").await.unwrap());
+        assert!(other.ask_to_cancel(Some("u"), "1").await.unwrap());
+        assert_eq!(one.asked_to_cancel().await.unwrap(), ["1"]);
+        assert_eq!(other.asked_to_cancel().await.unwrap(), [""; 0]);
+        other.take_off(vec![one.me().to_string()]).await.unwrap();
+        assert!(other.adopt_jobs().await.unwrap()[0].cancelling);
+    }
+}
