@@ -17,7 +17,8 @@ pub async fn metrics(app: web::Data<App>) -> HttpResponse {
     }
     let away = app.limits.is_away().await;
     app.metrics.health.redis_away.set(i64::from(away));
-    app.metrics.health.show_repeats(app.clock.seconds());
+    let now = app.clock.seconds();
+    app.metrics.health.show_repeats(now).await;
     HttpResponse::Ok()
         .content_type("text/plain; version=0.0.4; charset=utf-8")
         .body(app.metrics.render())

@@ -173,6 +173,9 @@ impl App {
             Limits::shared(&settings.limits, &settings.plans, &settings.state)?
         };
         let server = limits.server();
+        if let Some(server) = server.clone() {
+            metrics.health.repeats.share(server);
+        }
         metrics.know_link_keys(ring.kids());
         let queue = Queue::start(
             Arc::clone(&engine),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use prometheus::{Gauge, IntCounter, IntGauge, IntGaugeVec, Opts, Registry};
 
-use super::repeats::Repeats;
+use super::repeats::{Most, Repeats};
 
 /// Series that no request moves by itself.
 #[derive(Clone, Debug)]
@@ -62,13 +62,16 @@ impl Health {
             certificate_until,
             certificate_failures,
         };
-        health.show_repeats(0);
+        health.show_most(Most::default());
         Ok(health)
     }
 
     /// Brings `signet_prompt_repeats` up to `now`, in seconds.
-    pub fn show_repeats(&self, now: u64) {
-        let most = self.repeats.most(now);
+    pub async fn show_repeats(&self, now: u64) {
+        self.show_most(self.repeats.most_anywhere(now).await);
+    }
+
+    fn show_most(&self, most: Most) {
         for (by, count) in [
             ("one_user", most.by_one_user),
             ("many_users", most.by_many_users),

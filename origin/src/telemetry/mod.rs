@@ -8,6 +8,7 @@ mod prompt_hash;
 mod prompt_keys;
 mod prompt_shared;
 mod repeats;
+mod repeats_shared;
 pub mod trace;
 
 use std::path::{Path, PathBuf};

@@ -3,14 +3,17 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use super::repeats_shared;
+use crate::state::server::Server;
 
 /// Seconds of a window; two of them count.
-const WINDOW: u64 = 1800;
+pub(super) const WINDOW: u64 = 1800;
 /// Pairs of prompt and user remembered in a window: under 1 MiB.
-const PAIRS: usize = 20_000;
+pub(super) const PAIRS: usize = 20_000;
 /// From so many users on a prompt is everybody's.
-const MANY: usize = 3;
+pub(super) const MANY: usize = 3;
 
 /// Repeats of the most repeated prompts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -36,6 +39,8 @@ pub struct Repeats {
     /// Names prompts and users by 64 bits that nobody outside can aim at.
     names: RandomState,
     windows: Mutex<Windows>,
+    /// Where all origins count together.
+    server: OnceLock<Server>,
 }
 
 impl Windows {
@@ -55,8 +60,22 @@ impl Windows {
 }
 
 impl Repeats {
+    /// Counts with all origins of this server from now on.
+    pub(crate) fn share(&self, server: Server) {
+        let _ = self.server.set(server);
+    }
+
     /// A generation of the prompt with this hash, for `user`, at `now` in seconds.
     pub fn note(&self, prompt_hash: &str, user: &str, now: u64) {
+        if let Some(server) = self.server.get().cloned() {
+            let (prompt_hash, user) = (prompt_hash.to_owned(), user.to_owned());
+            // Nobody waits for it; while the server is away this origin counts alone.
+            tokio::spawn(async move {
+                repeats_shared::note(&server, &prompt_hash, &user, now)
+                    .await
+                    .ok()
+            });
+        }
         let pair = (self.names.hash_one(prompt_hash), self.names.hash_one(user));
         let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
         windows.turn(now);
@@ -71,7 +90,20 @@ impl Repeats {
         *current.entry(pair).or_default() += 1;
     }
 
-    /// The most repeated prompts at `now` in seconds.
+    /// The most repeated prompts at `now` in seconds, at all origins that count together.
+    pub async fn most_anywhere(&self, now: u64) -> Most {
+        let here = self.most(now);
+        let Some(server) = self.server.get() else {
+            return here;
+        };
+        let all = repeats_shared::most(server, now).await.unwrap_or_default();
+        Most {
+            by_one_user: here.by_one_user.max(all.by_one_user),
+            by_many_users: here.by_many_users.max(all.by_many_users),
+        }
+    }
+
+    /// The most repeated prompts at `now` in seconds, here.
     pub fn most(&self, now: u64) -> Most {
         let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
         windows.turn(now);

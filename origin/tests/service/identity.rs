@@ -143,4 +143,10 @@ fn a_prompt_that_is_repeated_at_another_origin_is_seen_as_repeated() {
     let first = hash(&one);
     assert!(first.starts_with("hmac-sha256:p-"));
     assert_eq!(hash(&other), first);
+    let told = "signet_prompt_repeats{by=\"one_user\"} 2";
+    for service in [&one, &other] {
+        soon("each origin counts alone", || {
+            service.metrics().contains(told)
+        });
+    }
 }
