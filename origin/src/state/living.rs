@@ -114,6 +114,39 @@ impl State {
         })
         .await
     }
+
+    /// Asks the process that has an open job to cancel it; whether there is such a job. Of a `user`, or for operators of
+    /// anybody.
+    ///
+    /// # Errors
+    /// The state's own.
+    pub async fn ask_to_cancel(&self, user: Option<&str>, id: &str) -> Result<bool, StateError> {
+        let (user, id) = (user.map(str::to_owned), id.to_owned());
+        self.transact(move |tx| {
+            let asked = tx.execute(
+                "UPDATE jobs SET cancelling = 1 WHERE id = ?1 AND status = 'open' AND (?2 IS NULL OR user_id = ?2)",
+                params![id, user],
+            )?;
+            Ok(asked > 0)
+        })
+        .await
+    }
+
+    /// This process's jobs that somebody asked to cancel at another one.
+    ///
+    /// # Errors
+    /// The state's own.
+    pub async fn asked_to_cancel(&self) -> Result<Vec<String>, StateError> {
+        let me = self.me();
+        self.transact(move |tx| {
+            let mut statement = tx.prepare_cached(
+                "SELECT id FROM jobs WHERE status = 'open' AND cancelling AND origin = ?1",
+            )?;
+            let ids = statement.query_map([&me], |row| row.get(0))?;
+            Ok(ids.collect::<Result<_, _>>()?)
+        })
+        .await
+    }
 }
 
 fn left_jobs(tx: &Transaction<'_>, me: &str) -> Result<Vec<LeftJob>, StateError> {

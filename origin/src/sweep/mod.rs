@@ -19,7 +19,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::clock::Clock;
 use crate::startup::StartError;
-use crate::state::State;
+use crate::state::{State, StateError};
 use crate::storage::{Listing, ObjectInfo, Store};
 
 pub use cursor::Cursor;
@@ -77,6 +77,7 @@ impl Sweep {
             }
         }
         self.unfinished(now, &mut report).await?;
+        self.all_is_known()?;
         for wrong in self.state.correct_usage(self.dry_run).await? {
             report.usage(&wrong);
         }
@@ -122,7 +123,16 @@ impl Sweep {
         for object in objects {
             batch.alone(object, now, &self.settings);
         }
+        self.all_is_known()?;
         self.carry_out(batch, now, report).await
+    }
+
+    /// What another origin wrote while the shared state is away would look like an orphan here.
+    fn all_is_known(&self) -> Result<(), StartError> {
+        if self.state.is_away() {
+            return Err(StateError::Away("nothing is removed meanwhile".into()).into());
+        }
+        Ok(())
     }
 
     async fn unfinished(&self, now: u64, report: &mut Report) -> Result<(), StartError> {

@@ -352,3 +352,26 @@ async fn a_note_of_long_ago_or_of_nonsense_is_forgotten() {
         assert_eq!((report.objects, report.resumed), (1, None));
     }
 }
+
+#[tokio::test]
+async fn while_the_shared_state_is_away_nothing_is_removed() {
+    let mut server = crate::test_redis::Server::start();
+    let mut home = home().await;
+    home.state = State::of(&crate::state::StateSettings {
+        file: home.folder.path().join("shared.sqlite"),
+        ..crate::state::StateSettings::at(server.url())
+    })
+    .unwrap();
+    let expired = home.whole("generated", Some(1)).await;
+    server.kill();
+    let swept = home.sweep(3).run(|_| ()).await;
+    assert!(swept.unwrap_err().to_string().contains("state.url"));
+    assert!(home.has(&expired).await);
+    server.again();
+    // It is noticed within a second.
+    let swept = async || home.sweep(3).run(|_| ()).await.is_ok();
+    while !swept().await {
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    assert!(!home.has(&expired).await);
+}

@@ -108,7 +108,7 @@ fn while_redis_is_away_each_origin_goes_on_and_afterwards_they_agree() {
         .sum::<u64>();
     for (service, token) in [(&one, &tokens[0]), (&other, &tokens[1])] {
         // Both have noticed within seconds.
-        let agrees = (0..200).any(|_| {
+        let agrees = (0..2_400).any(|_| {
             std::thread::sleep(std::time::Duration::from_millis(50));
             listed(service, token).as_array().unwrap().len() == 2
         });

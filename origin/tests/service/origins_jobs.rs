@@ -27,7 +27,7 @@ fn listed(service: &Service, token: &str) -> usize {
 }
 
 fn settled(service: &Service, token: &str) {
-    let settled = (0..400).any(|_| {
+    let settled = (0..2_400).any(|_| {
         std::thread::sleep(std::time::Duration::from_millis(25));
         used(service, token, "jobs") == 0
     });
@@ -66,7 +66,7 @@ fn an_origin_that_stood_still_lists_nothing_that_another_took_over() {
         let job = submit(&one, &token, &long());
         until(&one, &token, &job, &["running"]);
         one.signal("STOP");
-        let is_taken_over = (0..400).any(|_| {
+        let is_taken_over = (0..2_400).any(|_| {
             std::thread::sleep(std::time::Duration::from_millis(25));
             let seen = other.get(&path(&job)).token(&token).send().ok().json();
             !seen["job"]["step"].is_null() || seen["job"]["status"] == "done"
@@ -84,7 +84,7 @@ fn an_origin_that_stood_still_lists_nothing_that_another_took_over() {
     for service in [&one, &other] {
         assert_eq!(listed(service, &token), 2);
     }
-    let kept = (0..200).any(|_| {
+    let kept = (0..2_400).any(|_| {
         std::thread::sleep(std::time::Duration::from_millis(25));
         files(store.path()).len() == 2
     });
