@@ -70,7 +70,7 @@ pub async fn serve(mut settings: Settings, clock: Clock) -> Result<(), StartErro
     run(servers, &queues, &jobs).await?;
     if state.is_shared() {
         // What was handed back is the others' at once.
-        state.take_off(vec![state.me().to_string()]).await?;
+        state.leave_list().await?;
     }
     Ok(())
 }

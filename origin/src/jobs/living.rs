@@ -21,7 +21,12 @@ struct Seen(HashMap<String, (u64, Instant)>);
 
 impl Seen {
     /// Notes the counts at `now`; those whose count has not moved for `dead`.
-    fn note(&mut self, counts: Vec<(String, u64)>, now: Instant, dead: Duration) -> Vec<String> {
+    fn note(
+        &mut self,
+        counts: Vec<(String, u64)>,
+        now: Instant,
+        dead: Duration,
+    ) -> Vec<(String, u64)> {
         let before = std::mem::take(&mut self.0);
         let mut still = Vec::new();
         for (id, count) in counts {
@@ -30,7 +35,7 @@ impl Seen {
                 _ => now,
             };
             if now.duration_since(moved) >= dead {
-                still.push(id.clone());
+                still.push((id.clone(), count));
             }
             self.0.insert(id, (count, moved));
         }
@@ -64,6 +69,9 @@ async fn once(app: &App, seen: &mut Seen, dead: Duration) -> Result<(), ApiError
             "origins that share the state stand still: what they had is taken over"
         );
         app.state.take_off(dead).await?;
+        if app.state.is_away() {
+            return Ok(());
+        }
     }
     let again = resume::settle(app).await?;
     resume::resume(app, again);
@@ -109,8 +117,8 @@ mod tests {
         };
         assert!(note(&mut seen, 0, [7, 1]).is_empty());
         assert!(note(&mut seen, 19, [7, 2]).is_empty());
-        assert_eq!(note(&mut seen, 20, [7, 3]), ["a"]);
+        assert_eq!(note(&mut seen, 20, [7, 3]), [("a".into(), 7)]);
         assert!(note(&mut seen, 30, [8, 3]).is_empty(), "it is back");
-        assert_eq!(note(&mut seen, 60, [9, 3]), ["b"]);
+        assert_eq!(note(&mut seen, 60, [9, 3]), [("b".into(), 3)]);
     }
 }

@@ -24,35 +24,46 @@ const REMEMBERED: u64 = 24 * 3600;
 /// # Errors
 /// State or store do not answer.
 pub(crate) async fn settle(app: &App) -> Result<Vec<JobRow>, ApiError> {
-    let now = app.clock.seconds();
     let mut again = Vec::new();
-    for LeftJob {
-        row: job,
-        cancelling,
-    } in app.state.adopt_jobs().await?
-    {
-        let rows = app.state.images_of_job(&job.id).await?;
-        if !rows.is_empty() && all_there(app, &rows).await? {
-            let done = JobEnd::Done {
-                queue_ms: 0,
-                run_ms: 0,
-            };
-            app.state.end_job(&job.id, done, now).await?;
-            continue;
-        }
-        for row in rows {
-            remove_object(app, &row.key).await?;
-            app.state.remove_image(&row.user_id, &row.id).await?;
-        }
-        if cancelling {
-            app.state.end_job(&job.id, JobEnd::Cancelled, now).await?;
-        } else if job.handed_over && job.starts < STARTS {
-            again.push(job);
-        } else {
-            end(app, &job, "interrupted").await?;
+    for job in app.state.adopt_jobs().await? {
+        match settle_one(app, &job).await {
+            Ok(true) => again.push(job.row),
+            Ok(false) => {}
+            // Another try comes with the next beat, here or elsewhere; who is alone does not start.
+            Err(error) if app.state.is_shared() => {
+                error.log();
+                app.state.let_go(&job.row.id).await?;
+            }
+            Err(error) => return Err(error),
         }
     }
     Ok(again)
+}
+
+/// Whether the job is to be carried out again.
+async fn settle_one(app: &App, left: &LeftJob) -> Result<bool, ApiError> {
+    let (job, now) = (&left.row, app.clock.seconds());
+    let rows = app.state.images_of_job(&job.id).await?;
+    if !rows.is_empty() && all_there(app, &rows).await? {
+        let done = JobEnd::Done {
+            queue_ms: 0,
+            run_ms: 0,
+        };
+        app.state.end_job(&job.id, done, now).await?;
+        return Ok(false);
+    }
+    for row in rows {
+        remove_object(app, &row.key).await?;
+        app.state.remove_image(&row.user_id, &row.id).await?;
+    }
+    if left.cancelling {
+        app.state.end_job(&job.id, JobEnd::Cancelled, now).await?;
+    } else if job.handed_over && job.starts < STARTS {
+        return Ok(true);
+    } else {
+        end(app, job, "interrupted").await?;
+    }
+    Ok(false)
 }
 
 async fn all_there(app: &App, rows: &[ImageRow]) -> Result<bool, StoreError> {

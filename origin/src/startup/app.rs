@@ -25,6 +25,7 @@ use crate::publish::{LiveRing, Publisher};
 use crate::quota::Limits;
 use crate::schedule::Queue;
 use crate::state::State;
+use crate::state::images::ImageRow;
 use crate::storage::{Store, StoreError};
 use crate::telemetry::trace::{self, Tracer};
 use crate::telemetry::{Metrics, PromptHasher};
@@ -258,32 +259,43 @@ impl App {
     /// State or store do not answer.
     pub(crate) async fn settle(&self) -> Result<(), ApiError> {
         let (pending, deleting) = self.state.adopt_images().await?;
-        for row in deleting {
-            images::remove_object(self, &row.key).await?;
-            self.state.remove_image(&row.user_id, &row.id).await?;
-        }
         let (mut listed, mut dropped) = (0u32, 0u32);
-        for row in pending {
-            match self.store.head(&row.key).await {
-                Ok(info) if info.size == row.bytes => {
-                    self.state.commit_images(vec![row.id]).await?;
-                    listed += 1;
+        let rows = pending.into_iter().map(|row| (row, false));
+        for (row, is_to_go) in rows.chain(deleting.into_iter().map(|row| (row, true))) {
+            match self.settle_picture(&row, is_to_go).await {
+                Ok(true) => listed += 1,
+                Ok(false) => dropped += 1,
+                // As with a job.
+                Err(error) if self.state.is_shared() => {
+                    error.log();
+                    self.state.let_go(&row.id).await?;
                 }
-                Ok(_) | Err(StoreError::NotFound) => {
-                    self.store.delete(&row.key).await?;
-                    self.state.remove_image(&row.user_id, &row.id).await?;
-                    dropped += 1;
-                }
-                Err(error) => return Err(error.into()),
+                Err(error) => return Err(error),
             }
         }
         if listed + dropped > 0 {
             tracing::warn!(
                 listed,
                 dropped,
-                "settled pictures that a crash left pending"
+                "settled pictures that were left between two steps"
             );
         }
         Ok(())
+    }
+
+    /// Whether the picture is listed from now on; else it is gone.
+    async fn settle_picture(&self, row: &ImageRow, is_to_go: bool) -> Result<bool, ApiError> {
+        let is_whole = match self.store.head(&row.key).await {
+            Ok(info) => info.size == row.bytes,
+            Err(StoreError::NotFound) => false,
+            Err(error) => return Err(error.into()),
+        };
+        if is_whole && !is_to_go {
+            self.state.commit_images(vec![row.id.clone()]).await?;
+            return Ok(true);
+        }
+        images::remove_object(self, &row.key).await?;
+        self.state.remove_image(&row.user_id, &row.id).await?;
+        Ok(false)
     }
 }

@@ -38,7 +38,8 @@ pub struct ImageRow {
 }
 
 /// Values of the column `stored`; 1 is listed.
-pub(super) const PENDING: i64 = 0;
+#[cfg(test)]
+const PENDING: i64 = 0;
 pub(super) const DELETING: i64 = 2;
 
 /// SQLite's integers are signed; ours never are.
@@ -160,7 +161,10 @@ impl State {
     pub async fn commit_images(&self, ids: Vec<String>) -> Result<(), StateError> {
         self.transact(move |tx| {
             for id in &ids {
-                tx.execute("UPDATE images SET stored = 1 WHERE id = ?1", [id])?;
+                tx.execute(
+                    "UPDATE images SET stored = 1 WHERE id = ?1 AND stored = 0",
+                    [id],
+                )?;
             }
             Ok(())
         })

@@ -193,7 +193,7 @@ impl State {
             if ended > 0 && status == "done" {
                 // Where it is replayed after an outage, the job may be another's.
                 tx.execute(
-                    "UPDATE images SET stored = 1 WHERE job_id = ?1 AND stored = 0
+                    "UPDATE images SET stored = 1 WHERE job_id = ?1 AND stored = 0 AND origin = ?2
                      AND EXISTS (SELECT 1 FROM jobs WHERE id = ?1 AND origin = ?2 AND status = 'done')",
                     params![id, me],
                 )?;
@@ -205,9 +205,12 @@ impl State {
 
     /// The first step of a job was taken. Returns at once.
     pub fn job_runs(&self, id: &str) {
-        let id = id.to_owned();
+        let (id, me) = (id.to_owned(), self.me());
         self.post(move |tx| {
-            tx.execute("UPDATE jobs SET running = 1 WHERE id = ?1", [&id])?;
+            tx.execute(
+                "UPDATE jobs SET running = 1 WHERE id = ?1 AND origin = ?2",
+                [&*id, &*me],
+            )?;
             Ok(())
         });
     }

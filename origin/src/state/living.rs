@@ -13,6 +13,9 @@ use super::{State, StateError};
 /// Belongs to no living process, this one apart: `?1` is its id.
 const LEFT: &str = "(origin IS NULL OR (origin <> ?1 AND origin NOT IN (SELECT id FROM origins)))";
 
+/// What an open job that was left knows of its owner.
+type Left = (LeftJob, Option<String>);
+
 /// An open job that was left, and is now ours.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeftJob {
@@ -41,14 +44,47 @@ impl State {
         .await
     }
 
-    /// Takes processes off the list: this one, which stops, or others that stand still.
+    /// Takes processes off the list whose counts are still these.
     ///
     /// # Errors
     /// The state's own.
-    pub async fn take_off(&self, origins: Vec<String>) -> Result<(), StateError> {
+    pub async fn take_off(&self, origins: Vec<(String, u64)>) -> Result<(), StateError> {
         self.transact(move |tx| {
-            for id in &origins {
-                tx.execute("DELETE FROM origins WHERE id = ?1", [id])?;
+            for (id, beat) in &origins {
+                let sql = "DELETE FROM origins WHERE id = ?1 AND beat = ?2";
+                tx.execute(sql, params![id, i64::try_from(*beat).unwrap_or(i64::MAX)])?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Takes this process, which stops, off the list.
+    ///
+    /// # Errors
+    /// The state's own.
+    pub async fn leave_list(&self) -> Result<(), StateError> {
+        let me = self.me();
+        self.transact(move |tx| {
+            tx.execute("DELETE FROM origins WHERE id = ?1", [&me])?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Leaves an open job, or a picture between two steps, of this process's to whoever takes it next: it could not be
+    /// settled now.
+    ///
+    /// # Errors
+    /// The state's own.
+    pub async fn let_go(&self, id: &str) -> Result<(), StateError> {
+        let (id, me) = (id.to_owned(), self.me());
+        self.transact(move |tx| {
+            for sql in [
+                "UPDATE jobs SET origin = NULL WHERE id = ?1 AND origin = ?2",
+                "UPDATE images SET origin = NULL WHERE (id = ?1 OR job_id = ?1) AND stored <> 1 AND origin = ?2",
+            ] {
+                tx.execute(sql, [&*id, &*me])?;
             }
             Ok(())
         })
@@ -75,37 +111,42 @@ impl State {
         let me = self.me();
         self.transact(move |tx| {
             let left = left_jobs(tx, &me)?;
-            for job in &left {
-                let ours = params![job.row.id, me];
+            for (job, before) in &left {
+                // As it is now: where it is replayed after an outage, it may be another's by then.
                 tx.execute(
-                    "UPDATE jobs SET origin = ?2, running = 0 WHERE id = ?1",
-                    ours,
+                    "UPDATE jobs SET origin = ?2, running = 0 WHERE id = ?1 AND status = 'open' AND origin IS ?3",
+                    params![job.row.id, me, before],
                 )?;
-                let sql = "UPDATE images SET origin = ?2 WHERE job_id = ?1 AND stored = 0";
-                tx.execute(sql, params![job.row.id, me])?;
+                tx.execute(
+                    "UPDATE images SET origin = ?2 WHERE job_id = ?1 AND stored = 0
+                     AND EXISTS (SELECT 1 FROM jobs WHERE id = ?1 AND origin = ?2)",
+                    params![job.row.id, me],
+                )?;
             }
-            Ok(left)
+            Ok(left.into_iter().map(|(job, _)| job).collect())
         })
         .await
     }
 
-    /// Makes every picture that was left between two steps this process's own: those pending, and those being deleted.
+    /// Makes every picture that was left between two steps this process's own: those that count if they are whole, and
+    /// those to delete. A job's picture is never among the former: its job ended without it, or another process has it.
     ///
     /// # Errors
     /// The state's own.
     pub async fn adopt_images(&self) -> Result<(Vec<ImageRow>, Vec<ImageRow>), StateError> {
         let me = self.me();
         self.transact(move |tx| {
-            let left = |stored: i64| -> Result<Vec<ImageRow>, StateError> {
+            let left = |what: &str| -> Result<Vec<ImageRow>, StateError> {
                 let sql = format!(
-                    "SELECT {} FROM images WHERE stored = {stored} AND {LEFT}",
+                    "SELECT {} FROM images WHERE {what} AND {LEFT}",
                     images::COLUMNS
                 );
                 let mut statement = tx.prepare(&sql)?;
                 let rows = statement.query_map([&me], images::read)?;
                 Ok(rows.collect::<Result<_, _>>()?)
             };
-            let (pending, deleting) = (left(images::PENDING)?, left(images::DELETING)?);
+            let pending = left("stored = 0 AND job_id IS NULL")?;
+            let deleting = left("(stored = 2 OR (stored = 0 AND job_id IS NOT NULL))")?;
             for row in pending.iter().chain(&deleting) {
                 let ours = params![row.id, me];
                 tx.execute("UPDATE images SET origin = ?2 WHERE id = ?1", ours)?;
@@ -149,17 +190,18 @@ impl State {
     }
 }
 
-fn left_jobs(tx: &Transaction<'_>, me: &str) -> Result<Vec<LeftJob>, StateError> {
+fn left_jobs(tx: &Transaction<'_>, me: &str) -> Result<Vec<Left>, StateError> {
     let sql = format!(
-        "SELECT {}, cancelling FROM jobs WHERE status = 'open' AND {LEFT} ORDER BY id",
+        "SELECT {}, cancelling, origin FROM jobs WHERE status = 'open' AND {LEFT} ORDER BY id",
         jobs::COLUMNS
     );
     let mut statement = tx.prepare(&sql)?;
     let rows = statement.query_map([me], |row| {
-        Ok(LeftJob {
+        let job = LeftJob {
             row: jobs::read(row)?,
             cancelling: row.get("cancelling")?,
-        })
+        };
+        Ok((job, row.get("origin")?))
     })?;
     Ok(rows.collect::<Result<_, _>>()?)
 }
@@ -227,7 +269,10 @@ mod tests {
         assert_eq!(other.adopt_images().await.unwrap(), (vec![], vec![]));
         let third = State::open(&folder.path().join("s.sqlite")).unwrap();
         third.beat().await.unwrap();
-        other.take_off(vec![one.me().to_string()]).await.unwrap();
+        other
+            .take_off(vec![(one.me().to_string(), 1)])
+            .await
+            .unwrap();
         let (first, second) = tokio::join!(other.adopt_jobs(), third.adopt_jobs());
         assert_eq!(first.unwrap().len() + second.unwrap().len(), 1);
     }
@@ -235,7 +280,10 @@ mod tests {
     #[tokio::test]
     async fn who_lost_a_job_neither_ends_it_nor_lists_or_takes_back_its_pictures() {
         let (_folder, one, other) = two().await;
-        other.take_off(vec![one.me().to_string()]).await.unwrap();
+        other
+            .take_off(vec![(one.me().to_string(), 1)])
+            .await
+            .unwrap();
         assert_eq!(other.adopt_jobs().await.unwrap().len(), 1);
         // It comes back and is at its end.
         one.beat().await.unwrap();
@@ -243,12 +291,36 @@ mod tests {
         assert!(!one.end_job("1", DONE, 9).await.unwrap());
         let (listed, _) = one.images("u", None, 9).await.unwrap();
         assert_eq!(listed, []);
-        let ours = vec!["a".to_owned(), "b".to_owned()];
-        assert_eq!(one.take_back(ours).await.unwrap(), [picture("b")]);
         assert!(other.end_job("1", DONE, 9).await.unwrap());
         let (listed, _) = other.images("u", None, 9).await.unwrap();
         assert_eq!(listed, [picture("a")]);
+        let ours = vec!["a".to_owned(), "b".to_owned()];
+        assert_eq!(one.take_back(ours).await.unwrap(), [picture("b")]);
         assert_eq!(other.user("u").await.unwrap().stored_bytes, 10);
+    }
+
+    #[tokio::test]
+    async fn what_could_not_be_settled_is_left_and_a_picture_without_its_job_is_to_go() {
+        let (_folder, one, other) = two().await;
+        other
+            .take_off(vec![(one.me().to_string(), 7)])
+            .await
+            .unwrap();
+        assert_eq!(other.adopt_jobs().await.unwrap(), [], "it has counted on");
+        other
+            .take_off(vec![(one.me().to_string(), 1)])
+            .await
+            .unwrap();
+        for _ in 0..2 {
+            assert_eq!(other.adopt_jobs().await.unwrap().len(), 1);
+            other.let_go("1").await.unwrap();
+        }
+        assert_eq!(other.adopt_jobs().await.unwrap().len(), 1);
+        one.reserve_images(vec![picture("b")], 100).await.unwrap();
+        assert_eq!(
+            other.adopt_images().await.unwrap(),
+            (vec![], vec![picture("b")])
+        );
     }
 
     #[tokio::test]
@@ -258,7 +330,10 @@ mod tests {
         assert!(other.ask_to_cancel(Some("u"), "1").await.unwrap());
         assert_eq!(one.asked_to_cancel().await.unwrap(), ["1"]);
         assert_eq!(other.asked_to_cancel().await.unwrap(), [""; 0]);
-        other.take_off(vec![one.me().to_string()]).await.unwrap();
+        other
+            .take_off(vec![(one.me().to_string(), 1)])
+            .await
+            .unwrap();
         assert!(other.adopt_jobs().await.unwrap()[0].cancelling);
     }
 }

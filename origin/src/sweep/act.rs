@@ -48,7 +48,10 @@ impl Batch {
         match stage {
             Stage::Deleting => self.deleting.push((Some(object.clone()), row)),
             Stage::Pending if !old => self.young += 1,
-            Stage::Pending if object.size == row.bytes => self.whole.push(row),
+            // A job's end lists its pictures: this one's ended without it.
+            Stage::Pending if object.size == row.bytes && row.job_id.is_none() => {
+                self.whole.push(row);
+            }
             Stage::Pending => self.broken.push((Some(object.clone()), row)),
             Stage::Stored if row.expires.is_some_and(|at| at <= now) => {
                 self.expired.push((object.clone(), row));
