@@ -96,7 +96,7 @@ fn look_after(app: &App) -> Result<(), StartError> {
     tokio::spawn(watch_regularly(app.clone()));
     tokio::spawn(jobs::forget_regularly(app.clone()));
     if app.state.is_shared() {
-        tokio::spawn(jobs::live_among_others(app.clone()));
+        tokio::spawn(jobs::take_over(app.clone()));
         tokio::spawn(jobs::cancel_what_is_asked(app.clone()));
     }
     Ok(())

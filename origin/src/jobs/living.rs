@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::resume;
 use crate::error::ApiError;
 use crate::startup::App;
+use crate::state::State;
 
 /// How often an origin says that it lives.
 const BEAT: Duration = Duration::from_secs(4);
@@ -43,8 +44,18 @@ impl Seen {
     }
 }
 
-/// Says that this origin lives, from now until [`leave`], and takes over what others leave.
-pub(crate) async fn live(app: App) {
+/// Says that this origin lives, whatever else it waits for.
+pub(crate) async fn beat_regularly(state: State) {
+    loop {
+        if let Err(error) = state.beat().await {
+            tracing::error!(%error, "this origin could not say that it lives");
+        }
+        tokio::time::sleep(beat()).await;
+    }
+}
+
+/// Takes over what origins that died leave.
+pub(crate) async fn take_over(app: App) {
     let beat = beat();
     let mut seen = Seen::default();
     loop {
@@ -56,7 +67,7 @@ pub(crate) async fn live(app: App) {
 }
 
 async fn once(app: &App, seen: &mut Seen, dead: Duration) -> Result<(), ApiError> {
-    let counts = app.state.beat().await?;
+    let counts = app.state.beats().await?;
     if app.state.is_away() {
         // Nobody's count moves in this copy alone.
         *seen = Seen::default();

@@ -18,5 +18,5 @@ pub(crate) use elsewhere::ended as ended_elsewhere;
 pub use handlers::{cancel, events, get};
 pub(crate) use live::STREAMS;
 pub use live::{Ended, Jobs, Live};
-pub(crate) use living::{cancel_what_is_asked, live as live_among_others};
+pub(crate) use living::{beat_regularly, cancel_what_is_asked, take_over};
 pub(crate) use resume::{forget_regularly, resume, settle};

@@ -32,7 +32,9 @@ pub(crate) async fn settle(app: &App) -> Result<Vec<JobRow>, ApiError> {
             // Another try comes with the next beat, here or elsewhere; who is alone does not start.
             Err(error) if app.state.is_shared() => {
                 error.log();
-                app.state.let_go(&job.row.id).await?;
+                if let Err(error) = app.state.let_go(&job.row.id).await {
+                    tracing::error!(%error, job = job.row.id, "a job could not be let go");
+                }
             }
             Err(error) => return Err(error),
         }
@@ -117,10 +119,14 @@ pub(crate) async fn forget_regularly(app: App) {
 }
 
 async fn once_more(app: &App, job: &JobRow) -> Result<(), ApiError> {
-    if app.state.restart_job(&job.id).await? {
-        let now = app.clock.seconds();
-        app.state.end_job(&job.id, JobEnd::Cancelled, now).await?;
-        return Ok(());
+    match app.state.restart_job(&job.id).await? {
+        None => return Ok(()),
+        Some(true) => {
+            let now = app.clock.seconds();
+            app.state.end_job(&job.id, JobEnd::Cancelled, now).await?;
+            return Ok(());
+        }
+        Some(false) => {}
     }
     loop {
         match generate::again(app, job).await {

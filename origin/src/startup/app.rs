@@ -239,6 +239,7 @@ impl App {
         };
         if app.state.is_shared() {
             app.state.beat().await?;
+            tokio::spawn(jobs::beat_regularly(app.state.clone()));
         } else {
             app.state.live_alone().await?;
         }

@@ -101,7 +101,11 @@ impl From<rusqlite::Error> for StateError {
             }
             Some(ErrorCode::ConstraintViolation) => Self::Exists,
             Some(ErrorCode::CannotOpen) => Self::Io(error.to_string()),
-            _ => Self::Other(error.to_string()),
+            _ => Self::Other(match error {
+                // Its text holds the statement, and a statement may hold values.
+                rusqlite::Error::SqlInputError { msg, .. } => msg,
+                error => error.to_string(),
+            }),
         }
     }
 }

@@ -102,6 +102,13 @@ pub(super) fn remove(
     user: &str,
     id: &str,
 ) -> Result<Option<ImageRow>, StateError> {
+    // Before the row goes, and by what it has: replayed where it is gone already, this gives nothing back twice.
+    tx.execute(
+        "UPDATE users SET stored_bytes = MAX(0, stored_bytes -
+             (SELECT bytes FROM images WHERE user_id = ?1 AND id = ?2))
+         WHERE id = ?1 AND EXISTS (SELECT 1 FROM images WHERE user_id = ?1 AND id = ?2)",
+        [user, id],
+    )?;
     let row = tx
         .query_row(
             &format!("DELETE FROM images WHERE user_id = ?1 AND id = ?2 RETURNING {COLUMNS}"),
@@ -109,12 +116,6 @@ pub(super) fn remove(
             read,
         )
         .optional()?;
-    if let Some(row) = &row {
-        tx.execute(
-            "UPDATE users SET stored_bytes = MAX(0, stored_bytes - ?2) WHERE id = ?1",
-            params![user, row.bytes as i64],
-        )?;
-    }
     Ok(row)
 }
 

@@ -153,17 +153,21 @@ impl State {
         .await
     }
 
-    /// This process begins with an open job once more; whether somebody wants it cancelled.
+    /// This process begins with an open job once more: whether somebody wants it cancelled; none when the job is not
+    /// open, or not this process's any more.
     ///
     /// # Errors
     /// The state's own.
-    pub async fn restart_job(&self, id: &str) -> Result<bool, StateError> {
-        let id = id.to_owned();
+    pub async fn restart_job(&self, id: &str) -> Result<Option<bool>, StateError> {
+        let (id, me) = (id.to_owned(), self.me());
         self.transact(move |tx| {
-            tx.execute("UPDATE jobs SET starts = starts + 1 WHERE id = ?1", [&id])?;
-            let sql = "SELECT cancelling FROM jobs WHERE id = ?1";
-            let cancelling = tx.query_row(sql, [&id], |row| row.get(0)).optional()?;
-            Ok(cancelling.unwrap_or(false))
+            let begun = tx.query_row(
+                "UPDATE jobs SET starts = starts + 1 WHERE id = ?1 AND status = 'open' AND origin = ?2
+                 RETURNING cancelling",
+                [&*id, &*me],
+                |row| row.get(0),
+            );
+            Ok(begun.optional()?)
         })
         .await
     }

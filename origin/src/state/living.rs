@@ -26,17 +26,28 @@ pub struct LeftJob {
 }
 
 impl State {
-    /// This process has its place among those that share the state; the counts of all.
+    /// This process has its place among those that share the state, and counts on.
     ///
     /// # Errors
     /// The state's own.
-    pub async fn beat(&self) -> Result<Vec<(String, u64)>, StateError> {
+    pub async fn beat(&self) -> Result<(), StateError> {
         let me = self.me();
         self.transact(move |tx| {
             tx.execute(
                 "INSERT INTO origins (id, beat) VALUES (?1, 1) ON CONFLICT (id) DO UPDATE SET beat = beat + 1",
                 [&me],
             )?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// The counts of all.
+    ///
+    /// # Errors
+    /// The state's own.
+    pub async fn beats(&self) -> Result<Vec<(String, u64)>, StateError> {
+        self.transact(|tx| {
             let mut statement = tx.prepare_cached("SELECT id, beat FROM origins")?;
             let rows = statement.query_map([], |row| Ok((row.get(0)?, unsigned(row.get(1)?))))?;
             Ok(rows.collect::<Result<_, _>>()?)

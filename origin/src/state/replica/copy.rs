@@ -1,7 +1,10 @@
 //! Whole copies of the state: made of the file, and put in its place.
 
+use std::collections::HashSet;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use flate2::Compression;
 use flate2::read::GzDecoder;
@@ -12,6 +15,8 @@ use rusqlite::{Connection, OpenFlags, Transaction};
 use super::log::{Log, Snapshot};
 use super::position::Position;
 use crate::state::{StateError, create_private, schema};
+
+const HOUR: Duration = Duration::from_secs(3600);
 
 /// What belongs to one copy alone.
 const OWN: &str = "'replica', 'outbox'";
@@ -37,6 +42,26 @@ impl Drop for Beside {
             let mut path = self.0.clone().into_os_string();
             path.push(end);
             let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+/// Removes what a process that was killed left beside the state an hour ago or earlier.
+pub(super) fn tidy(file: &Path) {
+    let (Some(folder), Some(stem)) = (file.parent(), file.file_stem().and_then(OsStr::to_str))
+    else {
+        return;
+    };
+    let begin = format!("{stem}.snapshot-");
+    for found in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let is_ours = found
+            .file_name()
+            .to_str()
+            .is_some_and(|name| name.starts_with(&begin));
+        let changed = found.metadata().and_then(|data| data.modified());
+        let age = changed.ok().and_then(|time| time.elapsed().ok());
+        if is_ours && age.is_some_and(|age| age > HOUR) {
+            let _ = std::fs::remove_file(found.path());
         }
     }
 }
@@ -111,6 +136,13 @@ impl Loaded {
         connection.execute_batch("DETACH snap")?;
         Ok(())
     }
+}
+
+/// Ids of the entries that waited for the log when the attached snapshot was made: it holds what they wrote.
+pub(super) fn outbox_of_snapshot(tx: &Transaction<'_>) -> Result<HashSet<String>, StateError> {
+    let mut statement = tx.prepare("SELECT substr(entry, 1, 32) FROM snap.outbox")?;
+    let ids = statement.query_map([], |row| row.get(0))?;
+    Ok(ids.collect::<Result<_, _>>()?)
 }
 
 /// Puts the attached snapshot in place of all that is there.

@@ -13,6 +13,8 @@ use crate::state::{StateError, StateSettings};
 const REST: Duration = Duration::from_millis(500);
 /// A snapshot may take so many time-outs on its way.
 const SNAPSHOT_TIMEOUTS: u32 = 40;
+/// Bytes of an entry that the time-out is meant for.
+const PIECE: usize = 256 * 1024;
 /// The log is folded into a snapshot when it is larger than the last one, but not below so many bytes.
 const LEAST_BYTES: u64 = 1 << 20;
 /// The log is folded into a snapshot this often, and an entry is gone after twice this: it may hold a prompt.
@@ -40,6 +42,8 @@ pub(super) enum Told {
     Behind(Vec<Entry>),
     /// The position is not in the log: begin with the snapshot.
     Far,
+    /// The log has lost what was seen of it; this is where it stands.
+    Ahead(Position),
     /// There is no log.
     Empty,
     /// An older program began it, and all of it was seen.
@@ -118,6 +122,7 @@ impl Log {
         if self.is_resting() {
             return Err(LogError::Away("it failed a moment ago".into()));
         }
+        let begun = Instant::now();
         let asked = (|| {
             let mut connection = match self.connection.take() {
                 Some(connection) => connection,
@@ -139,7 +144,9 @@ impl Log {
             }
             // An answer that comes late must not be taken for the next one: the connection is dropped.
             Ok((_, Err(error))) | Err(error) => {
-                self.resting_until = Some(Instant::now() + REST);
+                // A resolver that is down knows no time-out of ours: those who wait must get on in between.
+                let rest = REST.max(begun.elapsed().saturating_sub(timeout) * 10);
+                self.resting_until = Some(Instant::now() + rest);
                 Err(LogError::Away(error.to_string()))
             }
         }
@@ -152,8 +159,12 @@ impl Log {
         call.arg(at.version).arg(&at.head).arg(self.known_schema);
         call.arg(entry.unwrap_or_default()).arg(LEAST_BYTES);
         call.arg(u64::try_from(MOST_AGE.as_millis()).unwrap_or(u64::MAX));
+        call.arg(&at.lineage);
+        // What was written during an outage may be much at once.
+        let pieces = u32::try_from(entry.map_or(0, str::len) / PIECE).unwrap_or(u32::MAX);
+        let timeout = self.timeout * (pieces.min(SNAPSHOT_TIMEOUTS) + 1);
         let known = self.known_schema;
-        let told: Vec<String> = self.call(self.timeout, |redis| call.invoke(redis))?;
+        let told: Vec<String> = self.call(timeout, |redis| call.invoke(redis))?;
         let failed = |error| Err(LogError::Failed(error));
         match told.split_first() {
             Some((word, rest)) => match (word.as_str(), rest.first()) {
@@ -166,6 +177,14 @@ impl Log {
                     entries.map(Told::Behind).map_err(LogError::Failed)
                 }
                 ("far", _) => Ok(Told::Far),
+                ("ahead", Some(version)) => Ok(Told::Ahead(Position {
+                    version: version.parse().unwrap_or(0),
+                    head: rest.get(1).cloned().unwrap_or_default(),
+                    lineage: at.lineage.clone(),
+                })),
+                ("foreign", _) => failed(StateError::Foreign(
+                    "state.url holds another state than the one that this file is a copy of".into(),
+                )),
                 ("empty", _) => Ok(Told::Empty),
                 ("old", _) => Ok(Told::Old),
                 ("newer", Some(found)) => failed(StateError::TooNew {
@@ -184,12 +203,16 @@ impl Log {
     pub(super) fn snapshot(&mut self) -> Result<Snapshot, LogError> {
         let mut call = SNAPSHOT_OF.prepare_invoke();
         call.key(META).key(SNAPSHOT);
-        let told: Option<(u64, String, Vec<u8>)> =
+        let told: Option<(u64, String, String, Vec<u8>)> =
             self.call(self.timeout * SNAPSHOT_TIMEOUTS, |redis| call.invoke(redis))?;
-        let (version, head, bytes) = told.ok_or_else(|| {
+        let (version, head, lineage, bytes) = told.ok_or_else(|| {
             LogError::Failed(StateError::Foreign("the log has lost its snapshot".into()))
         })?;
-        let at = Position { version, head };
+        let at = Position {
+            version,
+            head,
+            lineage,
+        };
         Ok(Snapshot { at, bytes })
     }
 
@@ -204,6 +227,7 @@ impl Log {
         call.arg(seen.version).arg(&seen.head);
         call.arg(snapshot.at.version).arg(&snapshot.at.head);
         call.arg(self.known_schema).arg(snapshot.bytes.as_slice());
+        call.arg(&snapshot.at.lineage);
         self.call(self.timeout * SNAPSHOT_TIMEOUTS, |redis| call.invoke(redis))
     }
 

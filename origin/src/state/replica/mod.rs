@@ -36,6 +36,9 @@ use super::{StateError, StateSettings, schema};
 /// How often a transaction begins anew before its callers are told that the state is too busy.
 const TRIES: usize = 200;
 
+/// Entries that the log tells at once, as `scripts/commit.lua` has it.
+const AT_ONCE: usize = 64;
+
 /// Executes the statements of an operation.
 fn execute(tx: &Transaction<'_>, group: &[String]) -> Result<(), StateError> {
     for sql in group {
@@ -68,27 +71,45 @@ impl Replica {
         settings: &StateSettings,
         is_away: &Arc<AtomicBool>,
     ) -> Result<Self, StateError> {
-        let mut log = Log::open(settings, schema::known())?;
         connection.execute_batch(TABLES)?;
-        if Position::read(connection)?.is_none() {
-            if !copy::is_empty(connection)?
-                && !matches!(log.commit(&Position::default(), None)?, Told::Empty)
-            {
-                return Err(StateError::Foreign(
-                    "this file has a state of its own, and so has state.url: move the file away to join what is there"
-                        .into(),
-                ));
-            }
-            let tx = begin(connection)?;
-            Position::default().write(&tx)?;
-            tx.commit()?;
-        }
-        Ok(Self {
+        copy::tidy(&settings.file);
+        let mut replica = Self {
             file: settings.file.clone(),
-            log,
+            log: Log::open(settings, schema::known())?,
             capture: Capture::of(connection)?,
             is_away: Arc::clone(is_away),
-        })
+        };
+        if Position::read(connection)?.is_none() {
+            replica.first(connection)?;
+        }
+        Ok(replica)
+    }
+
+    /// The first time of this file.
+    fn first(&mut self, connection: &mut Connection) -> Result<(), StateError> {
+        let foreign = || {
+            StateError::Foreign(
+                "this file has a state of its own, and so has state.url: move the file away to join what is there"
+                    .into(),
+            )
+        };
+        let has_own = !copy::is_empty(connection)?;
+        if has_own && !matches!(self.log.commit(&Position::default(), None)?, Told::Empty) {
+            return Err(foreign());
+        }
+        let mut at = Position::default();
+        if has_own {
+            // Known by it if the answer is lost.
+            at.lineage = entry::new_id();
+        }
+        let tx = begin(connection)?;
+        at.write(&tx)?;
+        tx.commit()?;
+        if has_own && !self.publish(connection, &Position::default())? {
+            leave(connection)?;
+            return Err(foreign());
+        }
+        Ok(())
     }
 
     /// Runs a batch, as the log orders it, and answers.
@@ -108,6 +129,7 @@ impl Replica {
         connection: &mut Connection,
         batch: &mut [Work],
     ) -> Result<(), StateError> {
+        let mut is_fresh = false;
         for _ in 0..TRIES {
             if !self.log.is_resting() {
                 self.hand_in(connection)?;
@@ -115,6 +137,11 @@ impl Replica {
             let tx = begin(connection)?;
             let at = Position::read(&tx)?.unwrap_or_default();
             let entry = self.run(&tx, batch)?;
+            if is_fresh && entry.is_none() {
+                // All there was when the log was asked a moment ago.
+                tx.commit()?;
+                return Ok(());
+            }
             let told = if has_outbox(&tx)? {
                 Err(LogError::Away("its return was not noticed yet".into()))
             } else {
@@ -143,6 +170,7 @@ impl Replica {
                 }
                 Ok(told) => {
                     tx.rollback()?;
+                    is_fresh = matches!(&told, Told::Behind(next) if next.len() < AT_ONCE);
                     self.catch_up(connection, at, told)?;
                 }
                 Err(LogError::Failed(error)) => return Err(error),
@@ -158,9 +186,11 @@ impl Replica {
         self.capture.begin();
         let mut groups = Vec::with_capacity(batch.len());
         for work in batch {
+            let before = tx.total_changes();
             let is_good = worker::run_one(tx, work)?;
             let written = self.capture.take()?;
-            if is_good {
+            // Statements that met no row are nobody's concern.
+            if is_good && tx.total_changes() != before {
                 groups.push(written);
             }
         }
@@ -186,8 +216,14 @@ impl Replica {
                 applied
             }
             Told::Far => self.begin_anew(connection),
-            Told::Empty => self.publish(connection, &Position::default()),
-            Told::Old => self.publish(connection, &at),
+            Told::Empty => self.publish(connection, &Position::default()).map(|_| ()),
+            Told::Old => self.publish(connection, &at).map(|_| ()),
+            Told::Ahead(seen) => {
+                tracing::error!(
+                    "Redis has lost what it had confirmed: it is given this origin's copy"
+                );
+                self.publish(connection, &seen).map(|_| ())
+            }
         }
     }
 

@@ -4,16 +4,19 @@ use rusqlite::Connection;
 
 use super::entry::{self, Entry};
 use super::log::{self, LogError, Told};
-use super::position::{Position, outbox};
+use super::position::{Position, first_of_outbox, outbox};
 use super::{Replica, TRIES, begin, copy, execute};
 use crate::state::StateError;
+
+/// Entries that a log may be longer than another copy of it.
+const STRETCH: u64 = 1_000_000;
 
 impl Replica {
     /// Tells the log what was written while it was away.
     pub(super) fn hand_in(&mut self, connection: &mut Connection) -> Result<(), StateError> {
         for _ in 0..TRIES {
             let tx = begin(connection)?;
-            let Some((n, entry)) = outbox(&tx)?.into_iter().next() else {
+            let Some((n, entry)) = first_of_outbox(&tx)? else {
                 return Ok(());
             };
             let at = Position::read(&tx)?.unwrap_or_default();
@@ -63,6 +66,9 @@ impl Replica {
         let tx = begin(connection)?;
         copy::replace_all(&tx)?;
         let mut waiting = outbox(&tx)?;
+        // The snapshot may be this origin's own, of which only the answer was lost: it holds what waited then.
+        let held = copy::outbox_of_snapshot(&tx)?;
+        waiting.retain(|(_, own)| !held.contains(&own.id));
         loop {
             match self.log.commit(&at, None) {
                 Ok(Told::Done { .. }) => break,
@@ -108,17 +114,22 @@ impl Replica {
         Ok(())
     }
 
-    /// Gives the log this copy, outbox and all.
+    /// Gives the log this copy, outbox and all; whether it was taken.
     pub(super) fn publish(
         &mut self,
         connection: &mut Connection,
         seen: &Position,
-    ) -> Result<(), StateError> {
+    ) -> Result<bool, StateError> {
         let last: i64 =
             connection.query_row("SELECT COALESCE(MAX(n), 0) FROM outbox", [], |row| {
                 row.get(0)
             })?;
-        let here = Position::read(connection)?.unwrap_or_default();
+        let mut here = Position::read(connection)?.unwrap_or_default();
+        if here.lineage.is_empty() {
+            here.lineage = entry::new_id();
+        }
+        // Beyond what any other copy can have seen of the log before: none is ahead of this one.
+        here.version += STRETCH;
         let snapshot = log::Snapshot {
             at: here.behind(&entry::new_id()),
             bytes: copy::make(connection, &self.file)?.0,
@@ -130,10 +141,10 @@ impl Replica {
                 snapshot.at.write(&tx)?;
                 tx.execute("DELETE FROM outbox WHERE n <= ?1", [last])?;
                 tx.commit()?;
-                Ok(())
+                Ok(true)
             }
             // Somebody else was first, or it went away: the next try finds out.
-            Ok(false) | Err(LogError::Away(_)) => Ok(()),
+            Ok(false) | Err(LogError::Away(_)) => Ok(false),
             Err(LogError::Failed(error)) => Err(error),
         }
     }

@@ -185,7 +185,7 @@ async fn an_origin_that_grew_up_alone_brings_its_state_and_a_second_such_one_is_
 }
 
 #[tokio::test]
-async fn a_restored_copy_begins_the_log_anew_and_the_others_follow_it() {
+async fn a_restored_copy_begins_the_log_anew_and_others_must_be_moved_away() {
     let server = Server::start();
     let (one, other) = (join(&server), join(&server));
     one.state.add_client(client("kept")).await.unwrap();
@@ -214,8 +214,10 @@ async fn a_restored_copy_begins_the_log_anew_and_the_others_follow_it() {
     let one = again(folder);
     let ids = |clients: Vec<ClientRow>| clients.into_iter().map(|row| row.id).collect::<Vec<_>>();
     assert_eq!(ids(one.state.clients().await.unwrap()), ["kept"]);
-    let other = again(others);
-    assert_eq!(ids(other.state.clients().await.unwrap()), ["kept"]);
+    let stale = again(others);
+    let refused = stale.state.clients().await.unwrap_err();
+    assert_eq!(refused.code(), "state_foreign");
+    let other = join(&server);
     agree(&[&one, &other]).await;
 }
 
@@ -224,8 +226,12 @@ async fn while_the_server_is_away_each_goes_on_alone_and_afterwards_all_agree() 
     let mut server = Server::start();
     let (one, other) = (join(&server), join(&server));
     one.state.add_client(client("before")).await.unwrap();
+    let pictures = vec![image("x", 10), image("y", 7)];
+    one.state.reserve_images(pictures, 100).await.unwrap();
+    other.dump().await;
     server.kill();
     for copy in [&one, &other] {
+        copy.state.remove_image("u", "x").await.unwrap();
         for _ in 0..5 {
             copy.state.revoke_links("u").await.unwrap();
         }
@@ -242,6 +248,7 @@ async fn while_the_server_is_away_each_goes_on_alone_and_afterwards_all_agree() 
     }
     agree(&[&one, &other, &starts_alone]).await;
     assert_eq!(one.epoch().await, 10);
+    assert_eq!(one.state.stored_bytes().await.unwrap(), 7);
     let ids: Vec<_> = one
         .state
         .clients()
@@ -268,6 +275,60 @@ async fn a_server_that_came_back_empty_is_given_what_the_origins_know() {
     one.until_told().await;
     agree(&[&one, &other]).await;
     assert_eq!(one.state.clients().await.unwrap().len(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_came_back_older_is_given_what_it_lost() {
+    let mut server = Server::start();
+    let (one, other) = (join(&server), join(&server));
+    one.state.add_client(client("old")).await.unwrap();
+    let (log, kept) = (
+        server.folder.path().join("appendonlydir"),
+        server.folder.path().join("kept"),
+    );
+    server.kill();
+    let copy = |from: &Path, to: &Path| {
+        let _ = std::fs::remove_dir_all(to);
+        std::fs::create_dir(to).unwrap();
+        for file in std::fs::read_dir(from).unwrap() {
+            let file = file.unwrap();
+            std::fs::copy(file.path(), to.join(file.file_name())).unwrap();
+        }
+    };
+    copy(&log, &kept);
+    server.again();
+    one.state.suspend_user("u", true).await.unwrap();
+    one.until_told().await;
+    while !other.state.user("u").await.unwrap().suspended {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    server.kill();
+    copy(&kept, &log);
+    server.again();
+    other.state.add_client(client("new")).await.unwrap();
+    other.until_told().await;
+    agree(&[&one, &other]).await;
+    assert!(one.state.user("u").await.unwrap().suspended);
+    assert_eq!(one.state.clients().await.unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn a_copy_that_is_pointed_at_another_deployment_is_refused_and_left_as_it_is() {
+    let (server, staging) = (Server::start(), Server::start());
+    let strange = join(&staging);
+    strange.state.add_client(client("theirs")).await.unwrap();
+    let Copy { folder, state } = join(&server);
+    state.add_client(client("ours")).await.unwrap();
+    drop(state);
+    let mistaken = State::of(&settings(&staging, folder.path())).unwrap();
+    assert_eq!(
+        mistaken.clients().await.unwrap_err().code(),
+        "state_foreign"
+    );
+    drop(mistaken);
+    let right = State::of(&settings(&server, folder.path())).unwrap();
+    assert!(right.client("ours").await.unwrap().is_some());
+    assert!(right.client("theirs").await.unwrap().is_none());
 }
 
 #[tokio::test]

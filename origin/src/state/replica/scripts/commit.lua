@@ -1,21 +1,26 @@
 -- Appends an entry to the log, when the caller has seen all of it; else tells what it has not seen.
 -- KEYS: meta, log, the lock of whoever makes a snapshot. ARGV: the caller's version, head and schema; the entry (empty:
--- only asks whether there is anything new), most bytes of log, most milliseconds since the last snapshot.
--- Answers {word, ...}: "empty"; "newer" schema; "far"; "behind", entries...; "old" (the log has a schema of an older
+-- only asks whether there is anything new), most bytes of log, most milliseconds since the last snapshot, the caller's
+-- lineage (empty: it has none yet).
+-- Answers {word, ...}: "empty"; "newer" schema; "foreign" (another lineage); "far";
+-- "ahead", version, head (the log has lost what the caller has seen); "behind", entries...; "old" (the log has a schema of an older
 -- program); "done", 1 when the caller is to make a snapshot.
-local names = {'version', 'head', 'schema', 'base', 'base_head', 'bytes', 'snapshot', 'snapshot_bytes', 'snapshot_ms'}
+local names = {'lineage', 'version', 'head', 'schema', 'base', 'base_head', 'bytes', 'snapshot', 'snapshot_bytes', 'snapshot_ms'}
 local got, meta = redis.call('HMGET', KEYS[1], unpack(names)), {}
 for at, name in ipairs(names) do meta[name] = got[at] end
 if not meta.version then return {'empty'} end
 local schema, mine = tonumber(ARGV[3]), tonumber(ARGV[1])
 if tonumber(meta.schema) > schema then return {'newer', meta.schema} end
+if ARGV[7] == '' then return {'far'} end
+if ARGV[7] ~= meta.lineage then return {'foreign'} end
 local version, base = tonumber(meta.version), tonumber(meta.base)
-if mine < base or mine > version then return {'far'} end
+if mine > version then return {'ahead', meta.version, meta.head} end
+if mine < base then return {'far'} end
 local at = meta.base_head
-if mine > base then at = string.sub(redis.call('LINDEX', KEYS[2], mine - base - 1), 1, 32) end
+if mine > base then at = string.sub(redis.call('LINDEX', KEYS[2], mine - base - 1) or '', 1, 32) end
 if at ~= ARGV[2] then return {'far'} end
 if mine < version then
-  return {'behind', unpack(redis.call('LRANGE', KEYS[2], mine - base, mine - base + 255))}
+  return {'behind', unpack(redis.call('LRANGE', KEYS[2], mine - base, mine - base + 63))}
 end
 if tonumber(meta.schema) < schema then return {'old'} end
 local bytes = tonumber(meta.bytes)

@@ -8,10 +8,10 @@ base, last, version = tonumber(base), tonumber(last), tonumber(version)
 local at = tonumber(ARGV[1])
 if at < last or at > version then return 0 end
 local head = redis.call('HGET', KEYS[1], 'base_head')
-if at > base then head = string.sub(redis.call('LINDEX', KEYS[2], at - base - 1), 1, 32) end
+if at > base then head = string.sub(redis.call('LINDEX', KEYS[2], at - base - 1) or '', 1, 32) end
 if head ~= ARGV[2] then return 0 end
 if last > base then
-  local base_head = string.sub(redis.call('LINDEX', KEYS[2], last - base - 1), 1, 32)
+  local base_head = string.sub(redis.call('LINDEX', KEYS[2], last - base - 1) or '', 1, 32)
   redis.call('LTRIM', KEYS[2], last - base, -1)
   redis.call('HSET', KEYS[1], 'base', string.format('%d', last), 'base_head', base_head)
 end
