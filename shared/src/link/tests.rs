@@ -98,7 +98,8 @@ fn signers_refuse_what_verifiers_would() {
         .is_ok()
     );
     for dl in [
-        "a.jpg", "a", ".png", "a.b.png", "con.png", "COM1.png", "lpt9.png", "a b.png", "ä.png",
+        "a.jpg", "a", ".png", "a.b.png", "con.png", "aux.png", "COM1.png", "lpt9.png", "a b.png",
+        "ä.png",
     ] {
         assert_eq!(
             sign(SignRequest {
@@ -371,7 +372,9 @@ fn fields() -> impl Strategy<Value = Fields> {
         "[a-z0-9]{1,3}(/[a-z0-9.]{1,4}[a-z0-9]){0,3}\\.png"
             .prop_filter("a key", |key| ObjectKey::parse(key).is_ok()),
         NOW + 1..NOW + MAX_LIFE,
-        proptest::option::of("[a-z0-9_-]{1,4}[x-z]\\.png"),
+        proptest::option::of(
+            "[a-z0-9_-]{1,5}\\.png".prop_filter("no device", |name| is_download_name(name, "png")),
+        ),
         0u64..30,
         proptest::option::of((any::<u32>(), 0u8..=32)),
     )
