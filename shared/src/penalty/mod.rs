@@ -69,6 +69,8 @@ impl Record {
     }
 
     fn count(&mut self, rule: Rule, now: u64) -> Result<(), Blocked> {
+        // A block that was seen to be over stays over, should the clock be set back.
+        self.blocked_until = 0;
         let is_live =
             |at: u64| at.saturating_add(rule.window) > now && at <= now.saturating_add(rule.step);
         while self.arrivals.front().is_some_and(|&at| !is_live(at)) {
@@ -231,6 +233,16 @@ mod tests {
         }
         assert_eq!(record.arrive(RULE, 10), Err(Blocked { until: 610 }));
         assert_eq!(record.arrive(RULE, 610), Ok(()));
+    }
+
+    #[test]
+    fn a_block_that_was_over_stays_over_when_the_clock_is_set_back() {
+        let mut record = Record::default();
+        for _ in 0..4 {
+            let _ = record.arrive(RULE, 1_000);
+        }
+        assert_eq!(record.arrive(RULE, 1_600), Ok(()));
+        assert_eq!(record.arrive(RULE, 1_599), Ok(()));
     }
 
     proptest! {
