@@ -3,10 +3,14 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
+use proptest::test_runner::{TestCaseError, TestRunner};
 
 use super::memory::{HOUR, SECOND};
 use super::*;
+use crate::state::StateSettings;
 use crate::state::users::UserRow;
+use crate::test_redis::Server;
+use std::time::{Duration, Instant};
 
 const NOW: u64 = 500_000 * HOUR;
 
@@ -66,6 +70,15 @@ fn fits((emission, burst): (u64, u64), empty_at: u64, now: u64) -> bool {
 }
 
 impl Model {
+    /// What a server makes of jobs of which it heard nothing for an hour: they are over, and their units given back.
+    fn end_leases(&mut self, now: u64) {
+        for one in &mut self.known {
+            if one.open && one.at + HOUR <= now {
+                (one.open, one.cost) = (false, 0);
+            }
+        }
+    }
+
     fn admit(
         &mut self,
         address: u8,
@@ -110,74 +123,152 @@ impl Model {
     }
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
-    #[test]
-    fn it_decides_as_the_model_of_plain_lists(steps in steps()) {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let settings = LimitSettings {
-            address: RateSettings { per_minute: 20, burst: 5 },
-            token: RateSettings { per_minute: 10, burst: 3 },
-            user: RateSettings { per_minute: 60_000, burst: 60_000 },
-            user_hour: 12,
-            jobs: 4,
-            units_day: 20,
-            ..LimitSettings::default()
-        };
-        let limits = Limits::new(&settings, &Plans::new()).unwrap();
-        let allowed = limits.allowance(&UserRow::default());
-        let mut model = Model::default();
-        let mut open: Vec<(usize, Reservation, u8, u8)> = Vec::new();
-        let mut now = NOW;
-        for step in steps {
-            match step {
-                Step::Pass { seconds } => now += seconds * SECOND,
-                Step::Admit { address, token, user, cost } => {
-                    // No two at the same instant, so that the model knows which one is settled.
-                    now += 1;
-                    let (token_text, user_text) = (format!("t{token}"), format!("u{user}"));
-                    let charge = Charge {
-                        address: IpAddr::from([192, 0, 2, address]),
-                        token: &token_text,
-                        user: &user_text,
-                        milliunits: cost,
-                        allowed,
-                    };
-                    let got = runtime.block_on(limits.admit(charge, now));
-                    match (got, model.admit(address, token, user, cost, now)) {
-                        (Ok(reservation), Ok(index)) => open.push((index, reservation, address, token)),
-                        (Err(QuotaError::Refused(refusal)), Err(policy)) => prop_assert_eq!(refusal.policy, policy),
-                        (got, wanted) => prop_assert!(false, "{:?} against {:?}", got.map(|_| ()), wanted),
+fn settings() -> LimitSettings {
+    LimitSettings {
+        address: RateSettings {
+            per_minute: 20,
+            burst: 5,
+        },
+        token: RateSettings {
+            per_minute: 10,
+            burst: 3,
+        },
+        user: RateSettings {
+            per_minute: 60_000,
+            burst: 60_000,
+        },
+        user_hour: 12,
+        jobs: 4,
+        units_day: 20,
+        ..LimitSettings::default()
+    }
+}
+
+/// Walks the steps with limits and model side by side. `pass` turns the clock of the limits where they have their own;
+/// such limits end jobs after an hour by themselves.
+async fn compare(
+    limits: &Limits,
+    steps: &[Step],
+    mut now: u64,
+    pass: Option<&dyn Fn(u64)>,
+) -> Result<(), TestCaseError> {
+    let allowed = limits.allowance(&UserRow::default());
+    let mut model = Model::default();
+    let mut open: Vec<(usize, Reservation, u8, u8)> = Vec::new();
+    for step in steps {
+        match *step {
+            Step::Pass { seconds } => {
+                now += seconds * SECOND;
+                if let Some(pass) = pass {
+                    pass(seconds);
+                    model.end_leases(now);
+                }
+            }
+            Step::Admit {
+                address,
+                token,
+                user,
+                cost,
+            } => {
+                // No two at the same instant, so that the model knows which one is settled.
+                now += 1;
+                let (token_text, user_text) = (format!("t{token}"), format!("u{user}"));
+                let charge = Charge {
+                    address: IpAddr::from([192, 0, 2, address]),
+                    token: &token_text,
+                    user: &user_text,
+                    milliunits: cost,
+                    allowed,
+                };
+                match (
+                    limits.admit(charge, now).await,
+                    model.admit(address, token, user, cost, now),
+                ) {
+                    (Ok(reservation), Ok(index)) => open.push((index, reservation, address, token)),
+                    (Err(QuotaError::Refused(refusal)), Err(policy)) => {
+                        prop_assert_eq!(refusal.policy, policy);
+                    }
+                    (got, wanted) => {
+                        prop_assert!(false, "{:?} against {:?}", got.map(|_| ()), wanted);
                     }
                 }
-                Step::Settle { which, how } => {
-                    if open.is_empty() {
-                        continue;
+            }
+            Step::Settle { which, how } => {
+                if open.is_empty() {
+                    continue;
+                }
+                let (index, mut reservation, address, token) = open.remove(which % open.len());
+                let known = &mut model.known[index];
+                let ended_before = !std::mem::take(&mut known.open);
+                match how {
+                    0 => reservation.refund(),
+                    1 => drop(reservation),
+                    2 => reservation.commit(),
+                    run => {
+                        reservation.progress(usize::from(run - 3), 10);
+                        drop(reservation);
                     }
-                    let (index, mut reservation, address, token) = open.remove(which % open.len());
-                    let known = &mut model.known[index];
-                    known.open = false;
-                    match how {
-                        0 | 1 => {
-                            if how == 0 { reservation.refund() } else { drop(reservation) }
-                            known.counts = false;
-                            known.cost = 0;
-                            let (at, user) = (known.at, known.user);
-                            let narrow = model.addresses.get_mut(&address).unwrap();
-                            *narrow = (*narrow - ADDRESS.0).max(at);
-                            let token = model.tokens.get_mut(&(user, token)).unwrap();
-                            *token = (*token - TOKEN.0).max(at);
-                        }
-                        2 => reservation.commit(),
-                        run => {
-                            let step = u64::from(run - 3);
-                            reservation.progress(step as usize, 10);
-                            drop(reservation);
-                            known.cost = (known.cost * (step + 1)).div_ceil(10);
-                        }
+                }
+                limits.settled().await;
+                match how {
+                    _ if ended_before => {}
+                    0 | 1 => {
+                        known.counts = false;
+                        known.cost = 0;
+                        let (at, user) = (known.at, known.user);
+                        let narrow = model.addresses.get_mut(&address).unwrap();
+                        *narrow = (*narrow - ADDRESS.0).max(at);
+                        let token = model.tokens.get_mut(&(user, token)).unwrap();
+                        *token = (*token - TOKEN.0).max(at);
                     }
+                    2 => {}
+                    run => known.cost = (known.cost * (u64::from(run - 3) + 1)).div_ceil(10),
                 }
             }
         }
     }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+    #[test]
+    fn memory_decides_as_the_model_of_plain_lists(steps in steps()) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let limits = Limits::new(&settings(), &Plans::new()).unwrap();
+        runtime.block_on(compare(&limits, &steps, NOW, None))?;
+    }
+}
+
+#[test]
+fn a_server_decides_as_the_model_of_plain_lists() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let server = Server::start();
+    let state = StateSettings {
+        timeout_ms: 5_000,
+        ..StateSettings::at(server.url())
+    };
+    let tried = TestRunner::new(ProptestConfig::with_cases(60)).run(&steps(), |steps| {
+        server.ask(&["FLUSHALL"]);
+        runtime.block_on(async {
+            let limits = Limits::shared(&settings(), &Plans::new(), &state).unwrap();
+            let turn = |seconds| limits.remote().unwrap().turn(seconds);
+            // In the middle of an hour, so that both clocks count in the same one.
+            let begun = Instant::now();
+            let clock = server.ask(&["TIME"]);
+            let clock: u64 = clock.lines().next().unwrap().parse().unwrap();
+            let to_half = (3_600 + 1_800 - clock % 3_600) % 3_600;
+            turn(to_half);
+            let now = (clock + to_half) * SECOND;
+            let same = compare(&limits, &steps, now, Some(&turn)).await;
+            limits.settled().await;
+            // The server's clock went on meanwhile: where that was half a second, nothing is said.
+            prop_assume!(same.is_ok() || begun.elapsed() < Duration::from_millis(500));
+            same
+        })
+    });
+    tried.unwrap();
 }

@@ -82,9 +82,12 @@ impl Remote {
             emissions: [rates.address, rates.wide, allowed.token, allowed.user].map(emission),
         };
         let unit_limit = allowed.milliunits_day.unwrap_or(0);
-        let packed = Packed::new(self)
-            .rate(rates.address)
-            .rate(rates.wide)
+        let packed = Packed::new(self).rate(rates.address);
+        let packed = match ask.wide {
+            Some(_) => packed.rate(rates.wide),
+            None => packed.number(0).number(0),
+        };
+        let packed = packed
             .rate(allowed.token)
             .rate(allowed.user)
             .number(u64::from(allowed.user_hour))
@@ -98,11 +101,9 @@ impl Remote {
         let Some(keys) = undecided.1.as_ref().map(|admitted| admitted.keys.clone()) else {
             return Err(RemoteError::Broken("no keys".into()));
         };
-        let answer = self
-            .run::<2>(&self.inner.scripts.admit, &keys, packed)
-            .await;
+        let answer = self.decision(keys, packed).await;
         if matches!(answer, Err(RemoteError::Broken(_))) {
-            // The script ended before it wrote.
+            // It was ended before anything was written for it.
             undecided.1 = None;
         }
         let [layer, number] = answer?;

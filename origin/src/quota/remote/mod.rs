@@ -1,10 +1,12 @@
 //! The limits in Redis or Valkey: every decision is one script in one slot, by the server's clock, in one round trip.
+//! Admissions that are wanted at the same time share one ([`batch`]).
 //!
-//! All keys of a deployment share the hash tag `{signet}`. A user's part is one string, an address's rates are one
-//! number each, so a decision reads all of it in one call and writes each key once. Exactness holds while the primary
+//! All keys of a deployment share the hash tag `{signet}`. A user's part is one string, an address's rates are two
+//! numbers each, so a script reads all of it in one call and writes each key once. Exactness holds while the primary
 //! lives: a failover may lose what was not replicated. While the server is away the caller keeps to its own memory, so
 //! at most (processes × limit) pass; what was admitted there is settled there, and nothing is charged twice.
 
+mod batch;
 mod calls;
 mod script;
 mod settler;
@@ -15,6 +17,7 @@ use std::sync::{Arc, OnceLock};
 
 use tokio::sync::mpsc;
 
+use batch::Wanted;
 use script::Scripts;
 use settler::Message;
 
@@ -43,6 +46,7 @@ pub(super) struct Remote {
 struct Inner {
     server: Server,
     scripts: Scripts,
+    wanted: OnceLock<mpsc::UnboundedSender<Wanted>>,
     unsettled: OnceLock<mpsc::Sender<Message>>,
     /// Added to the server's clock, in microseconds; only tests turn it.
     skew: AtomicU64,
@@ -61,6 +65,7 @@ impl Remote {
             inner: Arc::new(Inner {
                 server,
                 scripts: Scripts::new(),
+                wanted: OnceLock::new(),
                 unsettled: OnceLock::new(),
                 skew: AtomicU64::new(0),
             }),
@@ -68,6 +73,10 @@ impl Remote {
         let (sender, receiver) = mpsc::channel(UNSETTLED);
         if remote.inner.unsettled.set(sender).is_ok() {
             settler::start(Arc::downgrade(&remote.inner), receiver);
+        }
+        let (sender, receiver) = mpsc::unbounded_channel();
+        if remote.inner.wanted.set(sender).is_ok() {
+            batch::start(Arc::downgrade(&remote.inner), receiver);
         }
         remote
     }

@@ -52,6 +52,10 @@ impl Packed {
         self
     }
 
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
     pub(super) fn name(mut self, name: [u8; 8]) -> Self {
         self.0.extend_from_slice(&name);
         self
@@ -70,7 +74,7 @@ impl Remote {
         for key in keys {
             call.key(key.as_str());
         }
-        call.arg(packed.0.as_slice());
+        call.arg(packed.bytes());
         let run = async |mut connection| call.invoke_async::<Vec<i64>>(&mut connection).await;
         let numbers = self.server().ask(run).await?;
         let numbers: Vec<u64> = numbers

@@ -1,34 +1,26 @@
 -- KEYS: user, address, penalty box, reads, uploads, and where there is a network, its rate and its penalty box. Answers
 -- {now, address, network, reads, uploads, token, user, hour used, newest mark's age, jobs, units, newest unit hour}, and of
 -- both penalty boxes {arrivals, newest arrival's age, blocked for}.
-local skew, token = struct.unpack('>i8c8', ARGV[1])
+local skew, token = unpacked('>i8c8', ARGV[1])
 local now = clock(skew)
-local values = load()
-local u = read_user(values[1], now)
-drop_leases(u, now)
-local token_tat, running = 0, 0
-for _, one in ipairs(u.tokens) do
-  if one[1] == token then token_tat = one[2] end
-end
-for _, job in ipairs(u.jobs) do
-  if job[3] > 0 then running = running + 1 end
-end
-local mark = math.floor(now / 1000) % 4294967296
+read_user(get(1), now)
+local mark = floor(now / 1000) % 4294967296
 local function age_of_last(marks)
   if #marks < 4 then return 0 end
-  local age = (mark - struct.unpack('>I4', marks, #marks - 3)) % 4294967296
+  local age = (mark - unpacked('>I4', marks, #marks - 3)) % 4294967296
   return age > 2147483648 and 0 or age
 end
 local function penalty(blob)
   if not blob then return 0, 0, 0 end
   if #blob < 8 then error('CORRUPT a stored penalty cannot be read') end
-  local marks, arrivals = string.sub(blob, 9), 0
+  local marks, arrivals = sub(blob, 9), 0
   for at = 1, #marks, 4 do
-    if (mark - struct.unpack('>I4', marks, at)) % 4294967296 < 60000 then arrivals = arrivals + 1 end
+    if (mark - unpacked('>I4', marks, at)) % 4294967296 < 60000 then arrivals = arrivals + 1 end
   end
-  return arrivals, age_of_last(marks), math.max(0, struct.unpack('>I8', blob) - now)
+  return arrivals, age_of_last(marks), math.max(0, unpacked('>I8', blob) - now)
 end
-local arrivals, newest, blocked = penalty(values[3])
-local last = u.units[#u.units]
-return { now, number(values[2]), KEYS[6] and number(values[6]) or 0, number(values[4]), number(values[5]), token_tat, u.rate, #u.hours / 4,
-  age_of_last(u.hours), running, spent(u), last and last[1] or 0, arrivals, newest, blocked, penalty(values[7]) }
+local arrivals, newest, blocked = penalty(get(3))
+local newest_hour = u.amount > 0 and u.hour or #u.units > 0 and unpacked('>I4', u.units, #u.units - UNIT + 1) or 0
+local function rate(i) return rate_of(get(i)) end
+return { now, rate(2), KEYS[6] and rate(6) or 0, rate(4), rate(5), token_rate(token), u.rate, #u.hours / 4, age_of_last(u.hours),
+  #u.jobs / JOB, u.spent, newest_hour, arrivals, newest, blocked, penalty(KEYS[7] and get(7)) }

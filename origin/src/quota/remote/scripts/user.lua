@@ -1,89 +1,168 @@
 -- One user's counters in one string:
---   version 2, jobs, units, tokens (16 bits each), rate (64 bits), then the records
---   job:   id (8 bytes), hour mark (32), unit hour (32; 0: settled before it came), cost (64), lease end (64), token (8 bytes)
---   units: hour (32), thousandths (64)
---   token: hash (8 bytes), rate (64)
---   hour:  admissions of the last hour, oldest first, in milliseconds modulo 2^32 (32)
-local HEAD, JOB, UNIT, TOKEN = 15, 40, 12, 16
-local HOUR, LEASE = 3600000, 3600000000
+--   head:   version 3, jobs, orphans, older units, older tokens (16 bits each), end of the key's life (64), rate (64),
+--           units of a day (64), newest hour with units (32), its units (64), newest token (8 bytes), its rate (64)
+--   job:    id (8 bytes), hour mark (32), unit hour (32), cost (64), lease end (64), token (8 bytes); oldest first
+--   orphan: an admission that was settled before it came: id (8 bytes), end (64); oldest first
+--   units:  hour (32), thousandths (64); oldest first
+--   token:  hash (8 bytes), rate (64)
+--   hour:   admissions of the last hour, oldest first, in milliseconds modulo 2^32 (32)
+-- The lists stay strings, and are only cut: taking them apart would cost more than all the rest.
+local FORM = '>BI2I2I2I2I8I8I8I4I8c8I8'
+local HEAD, JOB, ORPHAN, UNIT, TOKEN = 61, 40, 16, 12, 16
+local HOUR, LEASE, DAY = 3600000, 3600000000, 90000000
+local NO_TOKEN = string.rep('\0', 8)
 
-local function read_user(blob, now)
-  local mark = math.floor(now / 1000) % 4294967296
-  local u = { rate = 0, jobs = {}, units = {}, tokens = {}, hours = '', mark = mark }
-  if not blob then return u end
-  if #blob < HEAD or string.byte(blob, 1) ~= 2 then error('CORRUPT a stored user cannot be read') end
-  local _, jobs, units, tokens, rate = struct.unpack('>BI2I2I2I8', blob)
-  if #blob < HEAD + jobs * JOB + units * UNIT + tokens * TOKEN then error('CORRUPT a stored user is cut short') end
-  u.rate = rate
-  local at = HEAD + 1
-  for i = 1, jobs do
-    local id, mark, hour, cost, lease, token = struct.unpack('>c8I4I4I8I8c8', blob, at)
-    u.jobs[i] = { id, mark, hour, cost, lease, token }
-    at = at + JOB
-  end
-  local today = math.floor(now / 3600000000)
-  for _ = 1, units do
-    local hour, spent = struct.unpack('>I4I8', blob, at)
-    if hour + 24 >= today then u.units[#u.units + 1] = { math.min(hour, today), spent } end
-    at = at + UNIT
-  end
-  for _ = 1, tokens do
-    local id, tat = struct.unpack('>c8I8', blob, at)
-    if tat > now then u.tokens[#u.tokens + 1] = { id, tat } end
-    at = at + TOKEN
-  end
-  -- The sliding hour: what has left it goes; what a clock set back left in the future counts from now on.
-  local size = #blob
-  while at + 3 <= size do
-    local age = (mark - struct.unpack('>I4', blob, at)) % 4294967296
-    if age < HOUR or age > 2147483648 then break end
-    at = at + 4
-  end
-  u.hours = string.sub(blob, at)
-  if at + 3 <= size then
-    local age = (mark - struct.unpack('>I4', blob, size - 3)) % 4294967296
-    if age > 2147483648 and 4294967296 - age > 60000 then
-      u.hours = string.rep(struct.pack('>I4', mark), #u.hours / 4)
-    end
-  end
-  return u
+-- The user that is decided on; one at a time.
+local u = {}
+
+-- Where a list has the record of this id.
+local function place(list, id, size)
+  local at = find(list, id, 1, true)
+  while at and (at - 1) % size ~= 0 do at = find(list, id, at + 1, true) end
+  return at
 end
 
-local function spent(u)
-  local sum = 0
-  for _, unit in ipairs(u.units) do sum = sum + unit[2] end
-  return sum
+local function without(list, at, size)
+  return sub(list, 1, at - 1) .. sub(list, at + size)
 end
 
-local function give_back(u, hour, cost)
-  for i = #u.units, 1, -1 do
-    local unit = u.units[i]
-    if unit[1] <= hour then
-      unit[2] = math.max(0, unit[2] - cost)
-      if unit[2] == 0 then table.remove(u.units, i) end
+-- Units go back to the hour they were charged in, or to the one before it that is left.
+local function give_back(hour, cost)
+  if u.amount > 0 and u.hour <= hour then
+    cost = math.min(cost, u.amount)
+    u.amount = u.amount - cost
+    u.spent = u.spent - cost
+    return
+  end
+  for at = #u.units - UNIT + 1, 1, -UNIT do
+    local of, amount = unpacked('>I4I8', u.units, at)
+    if of <= hour then
+      cost = math.min(cost, amount)
+      local rest = amount > cost and pack('>I4I8', of, amount - cost) or ''
+      u.units = sub(u.units, 1, at - 1) .. rest .. sub(u.units, at + UNIT)
+      u.spent = u.spent - cost
       return
     end
   end
 end
 
--- A process that died holds no place for ever: after an hour its jobs are over, and their units given back.
-local function drop_leases(u, now)
-  for i = #u.jobs, 1, -1 do
-    local job = u.jobs[i]
-    if job[5] <= now or job[5] > now + 2 * LEASE then
-      if job[3] > 0 then give_back(u, job[3], job[4]) end
-      table.remove(u.jobs, i)
+-- What is a day old goes; what a clock set back left in the future counts from now on.
+local function age_units(today)
+  while #u.units > 0 do
+    local hour, amount = unpacked('>I4I8', u.units)
+    if hour + 24 >= today then break end
+    u.units = sub(u.units, UNIT + 1)
+    u.spent = u.spent - amount
+  end
+  if u.hour + 24 < today then
+    u.spent = u.spent - u.amount
+    u.hour, u.amount = 0, 0
+  elseif u.hour > today then
+    u.hour = today
+    local older = {}
+    for at = 1, #u.units, UNIT do
+      local hour, amount = unpacked('>I4I8', u.units, at)
+      older[#older + 1] = pack('>I4I8', math.min(hour, today), amount)
     end
+    u.units = table.concat(older)
   end
 end
 
-local function write_user(key, u)
-  local parts = { struct.pack('>BI2I2I2I8', 2, #u.jobs, #u.units, #u.tokens, u.rate) }
-  for _, j in ipairs(u.jobs) do
-    parts[#parts + 1] = struct.pack('>c8I4I4I8I8c8', j[1], j[2], j[3], j[4], j[5], j[6])
+local function charge_units(hour, cost)
+  if cost == 0 then return end
+  if u.hour ~= hour then
+    if u.amount > 0 then u.units = u.units .. pack('>I4I8', u.hour, u.amount) end
+    u.hour, u.amount = hour, 0
   end
-  for _, unit in ipairs(u.units) do parts[#parts + 1] = struct.pack('>I4I8', unit[1], unit[2]) end
-  for _, token in ipairs(u.tokens) do parts[#parts + 1] = struct.pack('>c8I8', token[1], token[2]) end
-  parts[#parts + 1] = u.hours
-  put(key, table.concat(parts), #u.units > 0 and 90000000 or HOUR + 60000)
+  u.amount = u.amount + cost
+  u.spent = u.spent + cost
+end
+
+local function drop_job(at)
+  local hour, cost = unpacked('>I4I8', u.jobs, at + 12)
+  give_back(hour, cost)
+  u.jobs = without(u.jobs, at, JOB)
+end
+
+-- A process that died holds no place for ever: after an hour its jobs are over, and their units given back. The oldest
+-- end first; the newest lie too far ahead where the clock was set back.
+local function drop_leases(now)
+  while #u.jobs > 0 and unpacked('>I8', u.jobs, 25) <= now do drop_job(1) end
+  while #u.jobs > 0 and unpacked('>I8', u.jobs, #u.jobs - 15) > now + 2 * LEASE do drop_job(#u.jobs - JOB + 1) end
+  while #u.orphans > 0 do
+    local ends = unpacked('>I8', u.orphans, 9)
+    if ends > now and ends <= now + LEASE then break end
+    u.orphans = sub(u.orphans, ORPHAN + 1)
+  end
+end
+
+-- The sliding hour: what has left it goes; what a clock set back left in the future counts from now on.
+local function age_hours(marks)
+  local at, size = 1, #marks
+  while at < size do
+    local age = (u.mark - unpacked('>I4', marks, at)) % 4294967296
+    if age < HOUR or age > 2147483648 then break end
+    at = at + 4
+  end
+  if at > 1 then marks = sub(marks, at) end
+  if #marks > 0 then
+    local age = (u.mark - unpacked('>I4', marks, #marks - 3)) % 4294967296
+    if age > 2147483648 and 4294967296 - age > 60000 then marks = string.rep(pack('>I4', u.mark), #marks / 4) end
+  end
+  u.hours = marks
+end
+
+-- Reads the user into `u`, as it stands now.
+local function read_user(blob, now)
+  u.mark = floor(now / 1000) % 4294967296
+  if not blob then
+    u.jobs, u.orphans, u.units, u.tokens, u.hours = '', '', '', '', ''
+    u.ends, u.rate, u.spent, u.hour, u.amount, u.token, u.tat = 0, 0, 0, 0, 0, NO_TOKEN, 0
+    return
+  end
+  if #blob < HEAD or string.byte(blob, 1) ~= 3 then error('CORRUPT a stored user cannot be read') end
+  local _, jobs, orphans, units, tokens
+  _, jobs, orphans, units, tokens, u.ends, u.rate, u.spent, u.hour, u.amount, u.token, u.tat = unpacked(FORM, blob)
+  local a = HEAD + jobs * JOB
+  local b = a + orphans * ORPHAN
+  local c = b + units * UNIT
+  local d = c + tokens * TOKEN
+  if #blob < d or (#blob - d) % 4 ~= 0 then error('CORRUPT a stored user is cut short') end
+  u.jobs, u.orphans, u.units, u.tokens = sub(blob, HEAD + 1, a), sub(blob, a + 1, b), sub(blob, b + 1, c), sub(blob, c + 1, d)
+  age_units(floor(now / 3600000000))
+  age_hours(sub(blob, d + 1))
+  drop_leases(now)
+end
+
+-- Writes it, with one more job and mark where there is one. To set a key's life costs as much as its value: it is set
+-- for a quarter longer than needed, and kept until that quarter is over.
+local function write_user(key, now, job, mark)
+  local needed, milliseconds = u.spent > 0 and DAY or HOUR + 60000
+  if u.ends < now + needed * 1000 or u.ends > now + needed * 2000 then
+    milliseconds = needed * 1.25
+    u.ends = now + milliseconds * 1000
+  end
+  local head = pack(FORM, 3, (#u.jobs + #job) / JOB, #u.orphans / ORPHAN, #u.units / UNIT, #u.tokens / TOKEN, u.ends, u.rate,
+    u.spent, u.hour, u.amount, u.token, u.tat)
+  put(key, head .. u.jobs .. job .. u.orphans .. u.units .. u.tokens .. u.hours .. mark, milliseconds)
+end
+
+-- The rate of a token.
+local function token_rate(token)
+  if token == u.token then return u.tat end
+  local at = place(u.tokens, token, TOKEN)
+  return at and unpacked('>I8', u.tokens, at + 8) or 0
+end
+
+-- Sets it. The newest token stands in the head; behind it are those that still say something.
+local function set_token_rate(token, tat, now)
+  if token ~= u.token then
+    local older = u.tat > now and u.token .. pack('>I8', u.tat) or ''
+    for at = 1, #u.tokens, TOKEN do
+      local one = sub(u.tokens, at, at + TOKEN - 1)
+      if sub(one, 1, 8) ~= token and unpacked('>I8', one, 9) > now then older = older .. one end
+    end
+    u.tokens, u.token = older, token
+  end
+  u.tat = tat
 end
