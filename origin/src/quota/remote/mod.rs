@@ -1,8 +1,8 @@
 //! The limits in Redis or Valkey: every decision is one script in one slot, by the server's clock, in one round trip.
 //! Admissions that are wanted at the same time share one ([`batch`]).
 //!
-//! All keys of a deployment share the hash tag `{signet}`. A user's part is one string, an address's rates are two
-//! numbers each, so a script reads all of it in one call and writes each key once. Exactness holds while the primary
+//! All keys of a deployment share the hash tag `{signet}`. A user's part is one string, an address's rates are one
+//! number each, so a script reads all of it in one call and writes each key once. Exactness holds while the primary
 //! lives: a failover may lose what was not replicated. While the server is away the caller keeps to its own memory, so
 //! at most (processes × limit) pass; what was admitted there is settled there, and nothing is charged twice.
 

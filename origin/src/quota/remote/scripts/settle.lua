@@ -4,7 +4,7 @@ local now = clock(skew)
 read_user(get(1), now)
 local at = place(u.jobs, id, JOB)
 if at then
-  local mark, hour, cost, _, token = unpacked('>I4I4I8I8c8', u.jobs, at + 8)
+  local mark, hour, cost, _, token = unpacked('>c4I4I8I8c8', u.jobs, at + 8)
   u.jobs = without(u.jobs, at, JOB)
   give_back(hour, refund == 1 and cost or math.max(0, cost - kept))
   if refund == 1 then
@@ -18,7 +18,6 @@ if at then
       end
     end
     u.rate = math.max(0, u.rate - u_em)
-    local mark = pack('>I4', mark)
     for last = #u.hours - 3, 1, -4 do
       if sub(u.hours, last, last + 3) == mark then
         u.hours = without(u.hours, last, 4)

@@ -4,10 +4,9 @@
 local skew, token = unpacked('>i8c8', ARGV[1])
 local now = clock(skew)
 read_user(get(1), now)
-local mark = floor(now / 1000) % 4294967296
 local function age_of_last(marks)
   if #marks < 4 then return 0 end
-  local age = (mark - unpacked('>I4', marks, #marks - 3)) % 4294967296
+  local age = (u.mark - unpacked('>I4', marks, #marks - 3)) % 4294967296
   return age > 2147483648 and 0 or age
 end
 local function penalty(blob)
@@ -15,7 +14,7 @@ local function penalty(blob)
   if #blob < 8 then error('CORRUPT a stored penalty cannot be read') end
   local marks, arrivals = sub(blob, 9), 0
   for at = 1, #marks, 4 do
-    if (mark - unpacked('>I4', marks, at)) % 4294967296 < 60000 then arrivals = arrivals + 1 end
+    if (u.mark - unpacked('>I4', marks, at)) % 4294967296 < 60000 then arrivals = arrivals + 1 end
   end
   return arrivals, age_of_last(marks), math.max(0, unpacked('>I8', blob) - now)
 end
