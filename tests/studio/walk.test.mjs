@@ -85,11 +85,13 @@ test("a_new_link_opens_the_picture_for_as_long_as_was_asked", async () => {
 test("a_copied_link_opens_the_picture_for_a_program_without_any_session", async () => {
   const card = page.locator(".card").first();
   await card.getByRole("button", { name: /^Copy link/ }).click();
-  await page.locator("#toast.on").waitFor();
+  // The toast of what was done before may still be there.
+  await page.locator("#toast.on", { hasText: "Link copied" }).waitFor();
   // Pasted as a person would: the page's policy lets no script read the clipboard.
   await page.locator("#prompt").fill("");
   await page.locator("#prompt").focus();
   await page.keyboard.press("Control+V");
+  await page.waitForFunction(() => document.getElementById("prompt").value !== "");
   const copied = await page.locator("#prompt").inputValue();
   assert.equal(copied, await linkOf(card));
   assert.equal((await request(copied)).status, 200);

@@ -33,6 +33,8 @@ async fn rows_at_different_steps_share_calls_and_leave_when_done() {
 async fn a_flood_of_two_hundred_jobs_delays_anothers_job_by_one_call_at_most() {
     let bench = Bench::new(small());
     let _flood: Vec<_> = (0..200).map(|_| bench.submit("flood", "a", 20)).collect();
+    // The first call may have been filled when only one had come.
+    bench.call();
     for _ in 0..3 {
         assert_eq!(bench.call().len(), 2);
     }
