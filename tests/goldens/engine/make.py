@@ -198,6 +198,12 @@ def run(parts, case):
         pipe = StableDiffusionImg2ImgPipeline if image else StableDiffusionPipeline
         pipe = StableDiffusionInpaintPipeline if "mask" in case else pipe
         pipe = pipe(**parts, scheduler=scheduler, **plain)
+    return follow(pipe, case)
+
+
+def follow(pipe, case):
+    """Runs a pipeline: latents after every step, the picture, the scheduler's configuration."""
+    scheduler, image = pipe.scheduler, "strength" in case
     pipe.set_progress_bar_config(disable=True)
     source = draws(case["seed"])
     module = sys.modules[type(scheduler).__module__]
@@ -212,7 +218,7 @@ def run(parts, case):
     options = dict(
         prompt=case["prompt"], num_inference_steps=case["steps"],
         guidance_scale=case["guidance"], callback_on_step_end=after, output_type="np")
-    if case["model"] != "model-lcm":
+    if not isinstance(pipe, LatentConsistencyModelPipeline):
         options["negative_prompt"] = case["negative"] or None
     if image:
         vae_module = sys.modules["diffusers.models.autoencoders.vae"]
@@ -257,20 +263,24 @@ def cases():
 def main():
     families = {"model": stable_diffusion(), "model-xl": stable_diffusion_xl(), "model-lcm": latent_consistency()}
     tok = families["model"]["tokenizer"]
-    found, latents, pictures = [], [], []
-    for case in cases():
-        steps, picture, config = run(families[case["model"]], case)
-        latents += steps
-        pictures.append(picture)
+    results = [(case, *run(families[case["model"]], case)) for case in cases()]
+    for case, _, _, config in reversed(results):
+        (HERE / case["model"] / "scheduler" / "scheduler_config.json").write_text(json.dumps(config))
+    write(HERE, tok, results)
+
+
+def write(folder, tok, results):
+    """Writes what the tests read: cases with latents, picture and scheduler configuration."""
+    found = []
+    for case, steps, _, config in results:
         ids = tok(case["prompt"], padding="max_length", max_length=77, truncation=True).input_ids
         found.append({k: v for k, v in case.items() if k not in ("class", "options")} | {"scheduler": config, "calls": len(steps), "ids": ids})
-    for case in reversed(found):
-        (HERE / case["model"] / "scheduler" / "scheduler_config.json").write_text(json.dumps(case["scheduler"]))
-    np.concatenate(latents).astype("<f4").tofile(HERE / "latents.f32")
-    np.concatenate([p.reshape(-1) for p in pictures]).tofile(HERE / "pictures.u8")
+    np.concatenate([step for _, steps, _, _ in results for step in steps]).astype("<f4").tofile(folder / "latents.f32")
+    np.concatenate([picture.reshape(-1) for _, _, picture, _ in results]).tofile(folder / "pictures.u8")
     head = {"diffusers": diffusers.__version__, "torch": torch.__version__, "side": SIDE, "count": COUNT}
     lines = ",\n".join(json.dumps(case) for case in found)
-    (HERE / "goldens.json").write_text(json.dumps(head)[:-1] + f', "cases": [\n{lines}\n]}}\n')
+    (folder / "goldens.json").write_text(json.dumps(head)[:-1] + f', "cases": [\n{lines}\n]}}\n')
 
 
-main()
+if __name__ == "__main__":
+    main()
