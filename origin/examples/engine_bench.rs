@@ -8,11 +8,12 @@
 //! MODEL_FOLDER STEPS` makes one picture on the CPU and one on the device and tells how far latents
 //! and pictures are apart. The environment's `SIGNET_BENCH_SIDE` asks for another size,
 //! `SIGNET_BENCH_GUIDANCE` for another guidance scale, `SIGNET_BENCH_N` for so many pictures a
-//! request, `SIGNET_BENCH_DEVICE=cuda` for a GPU; `SIGNET_BENCH_OVERLAP=1` or `0` has the text encoder and the decoder
+//! request, `SIGNET_BENCH_DEVICE=cuda` for a GPU, `SIGNET_BENCH_LATENTS=device` or `host` for where latents lie between
+//! steps; `SIGNET_BENCH_OVERLAP=1` or `0` has the text encoder and the decoder
 //! run beside the denoiser or take turns with it, whatever the device. Prints one JSON object a line.
 
 use origin::infer::{
-    BatchKey, Device, Draft, Engine, ImageSpec, InferError, Pixels, Row, Settings,
+    BatchKey, Device, Draft, Engine, ImageSpec, InferError, Latents, Pixels, Row, Settings,
 };
 use origin::schedule::{self, Facts, JobSpec, Observation, Queue, Work};
 use serde_json::json;
@@ -36,9 +37,15 @@ fn main() -> Outcome {
         Some("cuda") => Device::Cuda,
         _ => Device::Cpu,
     };
+    let latents = match variable("LATENTS").as_deref() {
+        Some("device") => Latents::Device,
+        Some("host") => Latents::Host,
+        _ => Latents::Auto,
+    };
     let settings = Settings {
         models,
         device,
+        latents,
         ..Settings::default()
     };
     let engine = Arc::new(Engine::load(&settings)?);

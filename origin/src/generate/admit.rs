@@ -134,7 +134,7 @@ async fn begin(app: &App, mut job: Admitted) -> Result<Arc<Live>, ApiError> {
     let weight = job.reservation.as_ref();
     let weight = weight.map_or(1, |reservation| reservation.allowed().weight);
     let handle = app
-        .queue_of(&wanted.image.model)
+        .queue_for(&wanted.image, &job.origin.user, weight)?
         .submit(wanted, &job.origin.user, weight)
         .map_err(|error| {
             app.metrics

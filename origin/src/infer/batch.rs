@@ -1,11 +1,13 @@
 //! One denoiser call for several rows, and each row's own step after it.
 //!
 //! Every row's numbers depend on that row alone: prompts are encoded one by one, the denoiser's
-//! operators work sample by sample, guidance and solver run on the row's own slice.
+//! operators work sample by sample, guidance and solver run on the row's own slice. Where latents
+//! stay on the device, `resident` takes the step instead.
 
 use super::error::InferError;
 use super::graph::Feed;
 use super::model::{Model, finite};
+use super::resident;
 use super::row::Row;
 
 /// Buffers reused from call to call.
@@ -30,6 +32,9 @@ pub fn step(rows: &mut [&mut Row]) -> Result<Vec<Result<(), InferError>>, InferE
         return Ok(Vec::new());
     };
     let model = std::sync::Arc::clone(&first.model);
+    if let Some(kernels) = model.resident() {
+        return resident::step(kernels, rows);
+    }
     let mut scratch = model.scratch();
     let slots = fill(&mut scratch, &model, rows)?;
     call(&mut scratch, &model, rows, slots)?;
@@ -109,7 +114,7 @@ fn fill(scratch: &mut Scratch, model: &Model, rows: &[&mut Row]) -> Result<usize
 }
 
 /// Sines and cosines of the guidance scale, as LCM models were distilled with.
-fn guidance_embedding(scale: f32, size: usize, out: &mut Vec<f32>) {
+pub fn guidance_embedding(scale: f32, size: usize, out: &mut Vec<f32>) {
     let half = size / 2;
     let step = 10_000f32.ln() / (half.max(2) - 1) as f32;
     let angles: Vec<f32> = (0..half)

@@ -35,7 +35,12 @@ impl Engine {
     /// No runtime, no device, or no usable model at all. A folder that cannot be used while
     /// another can is listed by [`Engine::refused`].
     pub fn load(settings: &Settings) -> Result<Self, InferError> {
-        let shelf = Shelf::open(settings)?;
+        Self::load_on(settings, settings.gpus.first().copied().unwrap_or(0))
+    }
+
+    /// As [`Engine::load`]; where it is on a GPU, on that one.
+    pub fn load_on(settings: &Settings, gpu: u32) -> Result<Self, InferError> {
+        let shelf = Shelf::open(settings, gpu)?;
         Ok(Self { shelf })
     }
 
@@ -147,6 +152,25 @@ impl Engine {
         Row::of_spec(&model, spec)
     }
 
+    /// Encodes the prompts of a request that will come up soon. A failure shows in its turn.
+    pub fn prepare(&self, spec: &ImageSpec) {
+        if let Ok(model) = self.shelf.find(&spec.model) {
+            let (prompt, negative) = model.prompts_of(spec);
+            drop(model.condition(prompt, false));
+            drop(negative.map(|prompt| model.condition(prompt, true)));
+        }
+    }
+
+    /// Whether the rows of a request take neither the text encoder nor a picture to start from.
+    pub fn is_ready(&self, spec: &ImageSpec) -> bool {
+        let Ok(model) = self.shelf.find(&spec.model) else {
+            return false;
+        };
+        let (prompt, negative) = model.prompts_of(spec);
+        let knows_negative = negative.is_none_or(|prompt| model.knows(prompt, true));
+        spec.init.is_none() && knows_negative && model.knows(prompt, false)
+    }
+
     /// Takes one step with every row, sharing denoiser calls where keys agree, at most
     /// `max_slots` of the denoiser's rows a call. Each row's own outcome comes back in order; a
     /// row that failed is spent, its neighbours are not.
@@ -182,6 +206,12 @@ impl Engine {
             }
         }
         outcomes
+    }
+
+    /// The shelf, to be looked at.
+    #[cfg(test)]
+    pub(super) fn shelf(&self) -> &Shelf {
+        &self.shelf
     }
 
     /// Decodes a finished row.

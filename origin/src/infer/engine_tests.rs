@@ -6,7 +6,7 @@ use super::engine::Engine;
 use super::error::InferError;
 use super::graph::read_json;
 use super::row::Row;
-use super::settings::{Device, Settings};
+use super::settings::{Device, Latents, Settings};
 use super::spec::{ImageSpec, InitImage, Mask};
 use super::tokenizer::PromptTokenizer;
 use super::{Pixels, noise::Noise};
@@ -24,6 +24,13 @@ pub(super) fn settings(models: &Path) -> Settings {
         models: vec![models.into()],
         device: Device::Cpu,
         ..Settings::default()
+    }
+}
+
+pub(super) fn settings_at(models: &Path, latents: Latents) -> Settings {
+    Settings {
+        latents,
+        ..settings(models)
     }
 }
 
@@ -109,7 +116,12 @@ pub(super) fn finish(engine: &Engine, mut rows: Vec<Row>) -> Vec<Pixels> {
 }
 
 /// Runs every case of a goldens folder on the model that `model_of_case` names.
-fn check(folder: &Path, least: usize, model_of_case: impl Fn(&Value) -> PathBuf) {
+fn check(
+    folder: &Path,
+    least: usize,
+    latents_at: Latents,
+    model_of_case: impl Fn(&Value) -> PathBuf,
+) {
     let document: Value = read_json(&folder.join("goldens.json")).unwrap();
     let number = |key: &str| document[key].as_u64().unwrap() as usize;
     let (side, count) = (number("side"), number("count"));
@@ -133,7 +145,8 @@ fn check(folder: &Path, least: usize, model_of_case: impl Fn(&Value) -> PathBuf)
             spec_of(case, side)
         );
         let folder = tempfile::tempdir().unwrap();
-        let engine = Engine::load(&settings(&model_of(folder.path(), &model, case))).unwrap();
+        let copy = model_of(folder.path(), &model, case);
+        let engine = Engine::load(&settings_at(&copy, latents_at)).unwrap();
         let mut row = engine.rows(&spec_of(case, side)).unwrap().pop().unwrap();
         assert_eq!(
             row.calls(),
@@ -142,11 +155,11 @@ fn check(folder: &Path, least: usize, model_of_case: impl Fn(&Value) -> PathBuf)
         );
         while !row.is_finished() {
             // Euler's first latents are as large as its sigma, thousands: one rounding of theirs is more than 1e-3.
-            let largest = row.latents().iter().fold(0f32, |most, x| most.max(x.abs()));
+            let largest = row.look().iter().fold(0f32, |most, x| most.max(x.abs()));
             let allowed = 1e-3 + f32::EPSILON * largest;
             engine.step(&mut [&mut row], 8).pop().unwrap().unwrap();
             let theirs = latents.next().unwrap();
-            let differences = row.latents().iter().zip(theirs).map(|(a, b)| (a - b).abs());
+            let differences = row.look().iter().zip(theirs).map(|(a, b)| (a - b).abs());
             let worst = differences.fold(0.0, f32::max);
             assert!(
                 worst <= allowed,
@@ -170,18 +183,39 @@ fn check(folder: &Path, least: usize, model_of_case: impl Fn(&Value) -> PathBuf)
     }
 }
 
-#[test]
-fn latents_after_each_step_and_the_picture_are_those_of_diffusers() {
-    check(&goldens(), 16, |case| {
+pub(super) fn check_tiny_models(at: Latents) {
+    check(&goldens(), 16, at, |case| {
         goldens().join(case["model"].as_str().unwrap())
     });
 }
 
-#[test]
-fn the_demo_model_makes_the_pictures_that_diffusers_makes_of_it() {
+/// Every family as Optimum exports it, with every scheduler.
+pub(super) fn check_exports_of_optimum(at: Latents) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/goldens/optimum");
+    check(&folder, 40, at, |case| {
+        folder.join(case["model"].as_str().unwrap())
+    });
+}
+
+pub(super) fn check_demo_model(at: Latents) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let model = root.join("models/demo/emoji-128");
-    check(&root.join("tests/goldens/demo"), 5, |_| model.clone());
+    check(&root.join("tests/goldens/demo"), 5, at, |_| model.clone());
+}
+
+#[test]
+fn latents_after_each_step_and_the_picture_are_those_of_diffusers() {
+    check_tiny_models(Latents::Host);
+}
+
+#[test]
+fn folders_that_optimum_exported_run_unchanged_and_make_the_pictures_of_diffusers() {
+    check_exports_of_optimum(Latents::Host);
+}
+
+#[test]
+fn the_demo_model_makes_the_pictures_that_diffusers_makes_of_it() {
+    check_demo_model(Latents::Host);
 }
 
 #[test]
@@ -200,7 +234,7 @@ fn prompts_become_the_tokens_of_the_reference_tokenizer() {
     }
 }
 
-fn spec(prompt: &str, seed: u64) -> ImageSpec {
+pub(super) fn spec(prompt: &str, seed: u64) -> ImageSpec {
     let mut spec = engine().model("").unwrap().spec(prompt, seed);
     spec.steps = 4;
     spec
@@ -227,8 +261,12 @@ fn the_same_seed_gives_the_same_picture_and_the_nth_picture_is_that_of_its_own_s
 /// rows at different timesteps must be kept apart.
 #[test]
 fn a_picture_made_in_company_is_the_picture_made_alone() {
+    check_company(Latents::Host);
+}
+
+pub(super) fn check_company(at: Latents) {
     for model in ["model", "model-xl"] {
-        let engine = Engine::load(&settings(&goldens().join(model))).unwrap();
+        let engine = Engine::load(&settings_at(&goldens().join(model), at)).unwrap();
         let spec = |prompt, seed| ImageSpec {
             model: String::new(),
             ..spec(prompt, seed)
@@ -269,17 +307,22 @@ fn a_gpu_demanded_of_a_library_without_one_is_a_clear_error() {
 
 #[test]
 fn a_row_of_values_that_are_not_finite_fails_and_its_neighbours_finish() {
+    check_poison(Latents::Host);
+}
+
+pub(super) fn check_poison(at: Latents) {
+    let engine = Engine::load(&settings_at(&goldens().join("model"), at)).unwrap();
     let good = spec("a red apple", 31);
-    let alone = finish(engine(), engine().rows(&good).unwrap());
-    let mut rows = engine().rows(&spec("the heart", 32)).unwrap();
+    let alone = finish(&engine, engine.rows(&good).unwrap());
+    let mut rows = engine.rows(&spec("the heart", 32)).unwrap();
     let poison = vec![f32::NAN; rows[0].latents().len()];
     rows[0].set_latents(&poison);
-    rows.extend(engine().rows(&good).unwrap());
+    rows.extend(engine.rows(&good).unwrap());
     let mut refs: Vec<&mut Row> = rows.iter_mut().collect();
-    let outcomes = engine().step(&mut refs, 8);
+    let outcomes = engine.step(&mut refs, 8);
     assert_eq!(outcomes[0].as_ref().unwrap_err().code(), "not_finite");
     assert!(outcomes[1].is_ok());
-    assert_eq!(finish(engine(), rows.split_off(1)), alone);
+    assert_eq!(finish(&engine, rows.split_off(1)), alone);
 }
 
 #[test]

@@ -4,13 +4,13 @@ use super::arena::{self, Held};
 use super::error::InferError;
 use super::runtime::Runtime;
 use half::f16;
-use ort::session::{RunOptions, Session, SessionInputValue};
+use ort::session::{IoBinding, RunOptions, Session, SessionInputValue};
 use ort::value::{DynValue, Tensor, TensorElementType, TensorRef, ValueType};
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// A named input or output: element type and shape, dynamic dimensions as -1.
 #[derive(Debug, Clone)]
@@ -60,6 +60,10 @@ pub struct Graph {
     pub weights: u64,
     /// Bytes of them that its arena holds.
     at_rest: u64,
+    /// Whether it was loaded so that its runs can be captured as CUDA graphs.
+    captures: bool,
+    /// Whether they still may be.
+    pub(super) may_capture: AtomicBool,
 }
 
 impl Graph {
@@ -69,6 +73,28 @@ impl Graph {
             return Err(InferError::broken(file, "is missing"));
         }
         let session = runtime.session(&file)?;
+        Self::of_session(runtime, stage, file, session, false)
+    }
+
+    /// Loads `file` so that its runs can be captured as CUDA graphs, where it and the device allow.
+    pub fn load_to_capture(
+        runtime: &Runtime,
+        stage: &'static str,
+        file: PathBuf,
+    ) -> Result<Self, InferError> {
+        match runtime.session_to_capture(&file) {
+            Some(session) => Self::of_session(runtime, stage, file, session, true),
+            None => Self::load(runtime, stage, file),
+        }
+    }
+
+    fn of_session(
+        runtime: &Runtime,
+        stage: &'static str,
+        file: PathBuf,
+        session: Session,
+        captures: bool,
+    ) -> Result<Self, InferError> {
         let gpu = runtime.gpu();
         let unusable = |error: ort::Error| InferError::broken(&file, error.message());
         let frugal = runtime.ledger.budget.map(|_| frugal(gpu)).transpose();
@@ -109,6 +135,8 @@ impl Graph {
             frugal,
             weights,
             at_rest,
+            captures,
+            may_capture: AtomicBool::new(captures),
         })
     }
 
@@ -149,6 +177,47 @@ impl Graph {
         arena::held(&session, self.gpu).map_err(|error| InferError::run(self.stage, &error))
     }
 
+    /// A binding for [`Graph::run_bound`], nothing bound yet.
+    pub fn binding(&self) -> Result<IoBinding, InferError> {
+        let session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
+        let binding = session.create_binding();
+        binding.map_err(|error| InferError::run(self.stage, &error))
+    }
+
+    /// Runs the graph on tensors that are bound, capturing or replaying the CUDA graph of that
+    /// number if there is one; tells how long it took.
+    pub fn run_bound(
+        &self,
+        binding: &IoBinding,
+        graph: Option<i32>,
+    ) -> Result<Duration, InferError> {
+        let failed = |error: ort::Error| InferError::run(self.stage, &error);
+        let mut numbered = None;
+        if self.captures || graph.is_some() {
+            let mut options = RunOptions::new().map_err(failed)?;
+            // Below zero: this run is neither captured nor replayed.
+            let number = graph.unwrap_or(-1).to_string();
+            options.set("gpu_graph_id", number).map_err(failed)?;
+            numbered = Some(options);
+        }
+        let mut session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
+        let start = Instant::now();
+        match numbered.as_ref().or(self.frugal.as_ref()) {
+            None => session.run_binding(binding),
+            Some(options) => session.run_binding_with_options(binding, options),
+        }
+        .map_err(failed)?;
+        Ok(self.count(start))
+    }
+
+    /// Adds the time of a run.
+    fn count(&self, start: Instant) -> Duration {
+        let took = start.elapsed();
+        let spent = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        self.nanoseconds.fetch_add(spent, Ordering::Relaxed);
+        took
+    }
+
     /// Runs the graph and hands each wanted output, widened to single precision, to `take` with
     /// its position in `wanted` and its shape.
     pub fn run(
@@ -181,8 +250,7 @@ impl Graph {
             Some(options) => session.run_with_options(inputs, options),
         };
         let outputs = outputs.map_err(failed)?;
-        let spent = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        self.nanoseconds.fetch_add(spent, Ordering::Relaxed);
+        self.count(start);
         for (position, name) in wanted.iter().enumerate() {
             let value = outputs
                 .get(name)
@@ -195,7 +263,7 @@ impl Graph {
 }
 
 /// Has the arena give back what it has free when a run is over.
-fn frugal(gpu: Option<u32>) -> ort::Result<RunOptions> {
+pub(super) fn frugal(gpu: Option<u32>) -> ort::Result<RunOptions> {
     let arena = gpu.map_or("cpu:0".to_owned(), |gpu| format!("gpu:{gpu}"));
     let mut options = RunOptions::new()?;
     options.set("memory.enable_memory_arena_shrinkage", arena)?;

@@ -28,14 +28,14 @@ fn frugal(path: &Path, mib: u64) -> (Settings, Runtime) {
         memory_mib: mib,
         ..settings(path)
     };
-    let runtime = Runtime::load(&settings).expect("run `scripts/test` once");
+    let runtime = Runtime::load(&settings, 0).expect("run `scripts/test` once");
     (settings, runtime)
 }
 
 /// A model that keeps in its arenas what its calls took.
 fn hoarding(path: &Path) -> Arc<Model> {
     let (settings, runtime) = frugal(path, 4096);
-    let mut model = Model::load(&runtime, path, &settings).unwrap();
+    let mut model = Model::load(&runtime, None, path, &settings).unwrap();
     model.unet.frugal = None;
     model.vae.decoder.frugal = None;
     Arc::new(model)
@@ -45,7 +45,7 @@ fn hoarding(path: &Path) -> Arc<Model> {
 fn no_call_takes_more_than_was_reckoned_from_what_was_measured() {
     for path in models() {
         let (settings, runtime) = frugal(&path, 4096);
-        let measured = Arc::new(Model::load(&runtime, &path, &settings).unwrap());
+        let measured = Arc::new(Model::load(&runtime, None, &path, &settings).unwrap());
         let known = probe::measure(&measured, u64::MAX, |_| unreachable!()).unwrap();
         for (part, n) in [(2, 1), (2, 4), (4, 1), (4, 3), (8, 1), (8, 2), (8, 4)] {
             // From half the usual side to twice it.

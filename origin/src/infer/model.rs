@@ -5,13 +5,16 @@ use super::error::InferError;
 use super::folder::Folder;
 use super::graph::{Feed, Graph};
 use super::memory::{Footprint, Lease, Ledger, Need};
+use super::prompts::Prompts;
+use super::resident::{self, Kernels};
 use super::runtime::Runtime;
 use super::scheduler::{Kind, Scheduler};
 use super::settings::Settings;
-use super::spec::{MAX_STEPS, ModelInfo};
+use super::spec::{ImageSpec, MAX_STEPS, ModelInfo};
 use super::tokenizer::PromptTokenizer;
 use super::vae::Vae;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// What the denoiser is told of a prompt.
@@ -47,6 +50,11 @@ pub struct Model {
     pub guidance_embedding: Option<usize>,
     /// Reused from step to step.
     pub(super) scratch: Mutex<super::batch::Scratch>,
+    /// Where latents can stay on the device.
+    kernels: Option<Arc<Kernels>>,
+    /// Whether they do.
+    is_resident: AtomicBool,
+    calls: Mutex<resident::Calls>,
     pub(super) encoders: Vec<TextEncoder>,
     /// Bytes of its weights on the device; known with a memory budget only, as all that follows.
     pub weights: u64,
@@ -58,6 +66,7 @@ pub struct Model {
     pub vae: Vae,
     zeros_for_empty: bool,
     nothing: OnceLock<Arc<Conditioning>>,
+    prompts: Prompts,
 }
 
 impl Model {
@@ -65,7 +74,12 @@ impl Model {
     ///
     /// # Errors
     /// `ModelBroken` with the file at fault.
-    pub fn load(runtime: &Runtime, path: &Path, options: &Settings) -> Result<Self, InferError> {
+    pub fn load(
+        runtime: &Runtime,
+        kernels: Option<&Arc<Kernels>>,
+        path: &Path,
+        options: &Settings,
+    ) -> Result<Self, InferError> {
         let folder = Folder::read(path, &options.scheduler)?;
         let at = |file: &str| folder.path.join(file);
         let mut encoders = vec![TextEncoder {
@@ -84,7 +98,15 @@ impl Model {
                 graph: Graph::load(runtime, "text_encoder_2", at("text_encoder_2/model.onnx"))?,
             });
         }
-        let unet = Graph::load(runtime, "unet", at("unet/model.onnx"))?;
+        // Only tensors at fixed places can be captured.
+        let kernels = kernels.filter(|_| folder.scheduler.is_linear());
+        let unet = match kernels {
+            Some(_) => Graph::load_to_capture(runtime, "unet", at("unet/model.onnx"))?,
+            None => Graph::load(runtime, "unet", at("unet/model.onnx"))?,
+        };
+        let ports = unet.inputs.iter().chain(&unet.outputs);
+        let can_stay = ports.map(|port| port.element).all(resident::is_supported);
+        let kernels = kernels.filter(|_| can_stay).cloned();
         let decoder = Graph::load(runtime, "vae_decoder", at("vae_decoder/model.onnx"))?;
         let encoder_file = at("vae_encoder/model.onnx");
         let encoder = match encoder_file.is_file() {
@@ -126,6 +148,9 @@ impl Model {
                 .and_then(|port| port.fixed(1))
                 .or(folder.unet.time_cond_proj_dim),
             scratch: Mutex::default(),
+            is_resident: AtomicBool::new(kernels.is_some()),
+            kernels,
+            calls: Mutex::default(),
             unet,
             encoders,
             vae: Vae {
@@ -139,13 +164,19 @@ impl Model {
             },
             zeros_for_empty: folder.index.force_zeros_for_empty_prompt,
             nothing: OnceLock::new(),
+            prompts: Prompts::default(),
         })
     }
 
     /// Encodes a prompt. One prompt at a time, so that its numbers never depend on another's.
     pub fn condition(&self, prompt: &str, negative: bool) -> Result<Arc<Conditioning>, InferError> {
         if !(negative && prompt.is_empty()) {
-            return Ok(Arc::new(self.encode_text(prompt)?));
+            if let Some(known) = self.prompts.get(prompt) {
+                return Ok(known);
+            }
+            let text = Arc::new(self.encode_text(prompt)?);
+            self.prompts.put(prompt, &text);
+            return Ok(text);
         }
         // The empty negative prompt comes with nearly every request.
         if let Some(known) = self.nothing.get() {
@@ -157,6 +188,21 @@ impl Model {
             nothing.pooled.fill(0.0);
         }
         Ok(Arc::clone(self.nothing.get_or_init(|| Arc::new(nothing))))
+    }
+
+    /// The prompt that a request needs encoded, and the negative one if it needs that too.
+    pub fn prompts_of<'a>(&self, spec: &'a ImageSpec) -> (&'a str, Option<&'a str>) {
+        // A denoiser distilled with guidance takes the scale as an input instead.
+        let guided = spec.guidance_scale > 1.0 && self.guidance_embedding.is_none();
+        (&spec.prompt, guided.then_some(&spec.negative_prompt))
+    }
+
+    /// Whether [`Model::condition`] has that prompt at hand.
+    pub fn knows(&self, prompt: &str, negative: bool) -> bool {
+        match negative && prompt.is_empty() {
+            true => self.nothing.get().is_some(),
+            false => self.prompts.get(prompt).is_some(),
+        }
     }
 
     fn encode_text(&self, prompt: &str) -> Result<Conditioning, InferError> {
@@ -243,6 +289,23 @@ impl Model {
             .map(|encoder| encoder.graph.seconds())
             .sum();
         [text, self.unet.seconds(), self.vae.seconds()]
+    }
+
+    /// What keeps latents on the device, where they stay there.
+    pub fn resident(&self) -> Option<&Kernels> {
+        let on = self.is_resident.load(Ordering::Relaxed);
+        self.kernels.as_deref().filter(|_| on)
+    }
+
+    /// Whether latents stay on the device from now on, if they can. Rows that have begun must not
+    /// go on.
+    pub fn set_resident(&self, on: bool) {
+        self.is_resident.store(on, Ordering::Relaxed);
+    }
+
+    /// The prepared calls; a panic inside leaves them usable, since every use overwrites them.
+    pub(super) fn calls(&self) -> std::sync::MutexGuard<'_, resident::Calls> {
+        self.calls.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The scratch space; a panic inside leaves it usable, since every use overwrites it.

@@ -12,32 +12,59 @@ use std::f64::consts::TAU;
 /// One picture's source of noise.
 #[derive(Debug, Clone)]
 pub struct Noise {
-    seed: u64,
+    source: Source,
     draw: u32,
     buffer: Vec<f32>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Source {
+    Seed(u64),
+    Unit(usize),
 }
 
 impl Noise {
     /// The source for a seed, before its first draw.
     pub fn new(seed: u64) -> Self {
+        Self::from(Source::Seed(seed))
+    }
+
+    /// No noise: every draw is 1 at `place` and 0 elsewhere. Shows what a step does with noise.
+    pub fn unit(place: usize) -> Self {
+        Self::from(Source::Unit(place))
+    }
+
+    fn from(source: Source) -> Self {
         Self {
-            seed,
+            source,
             draw: 0,
             buffer: Vec::new(),
         }
     }
 
+    /// Draws so far.
+    pub fn draws(&self) -> u32 {
+        self.draw
+    }
+
     /// Hands the next `count` standard normal numbers to `use_them`.
     pub fn next_draw(&mut self, count: usize, use_them: impl FnOnce(&[f32])) {
         self.buffer.clear();
-        for block in 0..count.div_ceil(4) as u64 {
-            let words = philox(
-                [block as u32, (block >> 32) as u32, self.draw, 0],
-                [self.seed as u32, (self.seed >> 32) as u32],
-            );
-            self.buffer.extend(normals(words));
+        match self.source {
+            Source::Unit(place) => self
+                .buffer
+                .extend((0..count).map(|i| f32::from(u8::from(i == place)))),
+            Source::Seed(seed) => {
+                for block in 0..count.div_ceil(4) as u64 {
+                    let words = philox(
+                        [block as u32, (block >> 32) as u32, self.draw, 0],
+                        [seed as u32, (seed >> 32) as u32],
+                    );
+                    self.buffer.extend(normals(words));
+                }
+                self.buffer.truncate(count);
+            }
         }
-        self.buffer.truncate(count);
         self.draw += 1;
         use_them(&self.buffer);
     }

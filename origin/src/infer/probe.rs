@@ -6,18 +6,52 @@ use super::error::InferError;
 use super::memory::{Curve, Footprint};
 use super::model::Model;
 use super::pixels::Pixels;
+use super::resident;
 use super::row::Row;
 use super::spec::ImageSpec;
 use std::sync::Arc;
 
+/// The smallest picture.
+fn smallest(model: &Model) -> ImageSpec {
+    let spec = plain(model, model.info.min_side, model.info.min_side);
+    match model.info.validate(&spec) {
+        Ok(()) => spec,
+        // Sides that the export fixed at two lengths.
+        Err(_) => plain(model, model.info.width, model.info.height),
+    }
+}
+
+/// Latents after a picture's first step stay on the device from now on if they are there what they
+/// are on the host, else on the host.
+pub fn settle_residence(model: &Arc<Model>) {
+    let first = |resident: bool| -> Result<Vec<f32>, InferError> {
+        model.set_resident(resident);
+        let mut row = Row::of_spec(model, &smallest(model))?;
+        let row = row.first_mut().ok_or(InferError::Panicked)?;
+        ran(batch::step(&mut [row]).map(drop))?;
+        if let Some(kernels) = model.resident() {
+            row.fetch(kernels)?;
+        }
+        Ok(row.latents().to_vec())
+    };
+    let both = first(false).and_then(|host| Ok((host, first(true)?)));
+    let reason = match both {
+        Ok((host, device)) if resident::agree(&host, &device) => return,
+        Ok(_) => "the numbers differ".to_owned(),
+        Err(error) => error.to_string(),
+    };
+    let model_name = &model.info.name;
+    tracing::warn!(
+        model = model_name,
+        reason,
+        "latents visit the host at every step"
+    );
+    model.set_resident(false);
+}
+
 /// One step and a picture, at the smallest size.
 pub fn try_out(model: &Arc<Model>) -> Result<(), InferError> {
-    let mut spec = plain(model, model.info.min_side, model.info.min_side);
-    if model.info.validate(&spec).is_err() {
-        // Sides that the export fixed at two lengths.
-        spec = plain(model, model.info.width, model.info.height);
-    }
-    for mut row in Row::of_spec(model, &spec)? {
+    for mut row in Row::of_spec(model, &smallest(model))? {
         for outcome in batch::step(&mut [&mut row])? {
             outcome?;
         }

@@ -4,6 +4,7 @@ use super::error::InferError;
 use super::model::{Conditioning, Model, finite};
 use super::noise::Noise;
 use super::preview::{Draft, Preview};
+use super::resident::{Home, Kernels};
 use super::scheduler::{Plan, Sampler};
 use super::spec::ImageSpec;
 use std::sync::Arc;
@@ -18,7 +19,9 @@ pub struct Row {
     pub(super) guidance: f32,
     pub(super) sampler: Sampler,
     pub(super) noise: Noise,
-    kept: Option<Kept>,
+    pub(super) kept: Option<Kept>,
+    /// Where the latents lie while they are on the device; those above are none then.
+    pub(super) home: Option<Home>,
     /// Set by whoever wants a preview of the next step; holds what it showed after it.
     preview: Preview,
     height: usize,
@@ -27,11 +30,30 @@ pub struct Row {
 }
 
 /// The part of a picture that is kept while the rest is painted anew.
-struct Kept {
+pub(super) struct Kept {
     clean: Vec<f32>,
     first_noise: Vec<f32>,
     /// 1 where a latent is painted anew; one value a latent pixel.
     mask: Vec<f32>,
+}
+
+impl Kept {
+    /// 1 where a latent is painted anew; one value a latent pixel.
+    pub fn mask(&self) -> &[f32] {
+        &self.mask
+    }
+
+    /// What goes into the latents where `sampler` stands, besides what is painted anew.
+    pub fn share(&self, sampler: &Sampler) -> Vec<f32> {
+        let mut known = vec![0.0; self.clean.len()];
+        sampler.add_noise(&self.clean, &self.first_noise, &mut known);
+        let mask = self.mask.iter().cycle();
+        known
+            .iter_mut()
+            .zip(mask)
+            .for_each(|(x, mask)| *x *= 1.0 - mask);
+        known
+    }
 }
 
 /// What rows must have in common to share a denoiser call.
@@ -48,14 +70,11 @@ pub struct BatchKey {
 impl Row {
     /// Lays out the rows of a validated request: prompts encoded, first latents drawn.
     pub(super) fn of_spec(model: &Arc<Model>, spec: &ImageSpec) -> Result<Vec<Row>, InferError> {
-        let positive = model.condition(&spec.prompt, false)?;
-        // A denoiser distilled with guidance takes the scale as an input instead.
-        let guided = spec.guidance_scale > 1.0 && model.guidance_embedding.is_none();
-        let negative = match guided {
-            true => Some(model.condition(&spec.negative_prompt, true)?),
-            false => None,
-        };
-        if guided && model.fixed_rows == Some(1) {
+        let (prompt, negative) = model.prompts_of(spec);
+        let positive = model.condition(prompt, false)?;
+        let negative = negative.map(|prompt| model.condition(prompt, true));
+        let negative = negative.transpose()?;
+        if negative.is_some() && model.fixed_rows == Some(1) {
             let reason = "must be 1: this export takes one row a call".to_owned();
             return Err(InferError::BadSpec {
                 field: "guidance_scale",
@@ -76,6 +95,7 @@ impl Row {
                     sampler: Sampler::new(Arc::clone(&plan), start),
                     noise: Noise::new(seed),
                     kept: None,
+                    home: None,
                     preview: Preview::Unwanted,
                     height: spec.height,
                     width: spec.width,
@@ -124,21 +144,29 @@ impl Row {
     /// Takes the sampler's step with the denoiser's output, then puts back what a mask keeps,
     /// at the noise level the next step expects.
     pub(super) fn advance(&mut self, output: &[f32]) -> Result<(), InferError> {
-        if matches!(self.preview, Preview::Wanted) {
-            self.preview = Preview::Seen(self.sampler.clean(&self.latents, output));
+        if self.wants_preview() {
+            self.saw(self.sampler.clean(&self.latents, output));
         }
         self.sampler
             .step(&mut self.latents, output, &mut self.noise)?;
         if let Some(kept) = &self.kept {
-            let mut known = vec![0.0; self.latents.len()];
-            self.sampler
-                .add_noise(&kept.clean, &kept.first_noise, &mut known);
+            let share = kept.share(&self.sampler);
             let mask = kept.mask.iter().cycle();
-            for ((x, known), mask) in self.latents.iter_mut().zip(known).zip(mask) {
-                *x = (1.0 - mask) * known + mask * *x;
+            for ((x, share), mask) in self.latents.iter_mut().zip(share).zip(mask) {
+                *x = share + mask * *x;
             }
         }
         finite(&self.latents, "unet")
+    }
+
+    /// Brings the latents to the host, wherever they are, to be looked at.
+    #[cfg(test)]
+    pub fn look(&mut self) -> &[f32] {
+        let model = Arc::clone(&self.model);
+        if let Some(kernels) = model.resident() {
+            self.fetch(kernels).unwrap();
+        }
+        &self.latents
     }
 
     /// Replaces the first latents (already scaled by the plan's `init_noise_sigma`).
@@ -158,7 +186,15 @@ impl Row {
         ]
     }
 
-    /// The latents as they stand.
+    /// Brings the latents to the host, if they are on the device.
+    pub(super) fn fetch(&mut self, kernels: &Kernels) -> Result<(), InferError> {
+        if let Some(home) = &self.home {
+            self.latents = home.latents(kernels, self.latent_shape())?;
+        }
+        Ok(())
+    }
+
+    /// The latents, as they were when they last were on the host.
     pub fn latents(&self) -> &[f32] {
         &self.latents
     }
@@ -217,6 +253,16 @@ impl Row {
     /// Asks for a preview of the next step.
     pub fn want_preview(&mut self) {
         self.preview = Preview::Wanted;
+    }
+
+    /// Whether the next step is to be shown.
+    pub(super) fn wants_preview(&self) -> bool {
+        matches!(self.preview, Preview::Wanted)
+    }
+
+    /// The clean latents that a step aims at.
+    pub(super) fn saw(&mut self, clean: Vec<f32>) {
+        self.preview = Preview::Seen(clean);
     }
 
     /// What the picture looks like so far, to be drawn; `None` when nobody asked.

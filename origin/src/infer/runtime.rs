@@ -19,11 +19,13 @@ const LIBRARY: &str = "libonnxruntime.so";
 static ENVIRONMENT: Mutex<Option<Environment>> = Mutex::new(None);
 
 /// A loaded library with the device graphs will run on.
+#[derive(Clone)]
 pub struct Runtime {
     environment: Environment,
     /// `cpu` or `cuda`.
     pub device: &'static str,
     gpu: u32,
+    captures: bool,
     /// The device's memory.
     pub ledger: Ledger,
     /// Where the library was found.
@@ -35,7 +37,7 @@ impl Runtime {
     ///
     /// # Errors
     /// `RuntimeMissing` with all places tried, `RuntimeUnusable`, `DeviceUnavailable`.
-    pub fn load(settings: &Settings) -> Result<Self, InferError> {
+    pub fn load(settings: &Settings, gpu: u32) -> Result<Self, InferError> {
         let library = find_library(settings, &Places::of_this_process())?;
         let environment = environment(&library, settings)?;
         let has_cuda = ep::CUDA::is_available().unwrap_or(false);
@@ -56,12 +58,13 @@ impl Runtime {
         let mut runtime = Self {
             environment,
             device,
-            gpu: settings.gpu,
+            gpu,
+            captures: settings.cuda_graphs,
             ledger: Ledger::new(settings.memory_mib),
             library,
         };
         if runtime.device == "cuda"
-            && let Err(error) = runtime.builder(true)
+            && let Err(error) = runtime.builder(true, false)
         {
             if settings.device == Device::Cuda {
                 return Err(error);
@@ -79,12 +82,30 @@ impl Runtime {
 
     /// Loads one graph.
     pub fn session(&self, file: &Path) -> Result<Session, InferError> {
-        self.builder(self.device == "cuda")?
+        self.builder(self.device == "cuda", false)?
             .commit_from_file(file)
             .map_err(|error| InferError::broken(file, error.message()))
     }
 
-    fn builder(&self, cuda: bool) -> Result<SessionBuilder, InferError> {
+    /// Loads one graph so that its runs can be captured as CUDA graphs; `None` where that is not
+    /// wanted, or not possible: every operator of it must run on the GPU.
+    pub fn session_to_capture(&self, file: &Path) -> Option<Session> {
+        // With a budget memory goes back after a call, which a captured graph would still write to.
+        if self.device != "cuda" || !self.captures || self.ledger.budget.is_some() {
+            return None;
+        }
+        let session = self.builder(true, true).ok()?.commit_from_file(file);
+        session
+            .inspect_err(|error| tracing::info!(?file, %error, "no CUDA graphs of this model"))
+            .ok()
+    }
+
+    /// For graphs that are made here.
+    pub fn plain_builder(&self) -> Result<SessionBuilder, InferError> {
+        self.builder(self.device == "cuda", false)
+    }
+
+    fn builder(&self, cuda: bool, captures: bool) -> Result<SessionBuilder, InferError> {
         let unavailable = |error: &dyn std::fmt::Display| InferError::DeviceUnavailable {
             device: self.device,
             reason: error.to_string(),
@@ -103,7 +124,8 @@ impl Runtime {
             let mut provider = ep::CUDA::default()
                 .with_device_id(i32::try_from(self.gpu).unwrap_or(i32::MAX))
                 .with_conv_algorithm_search(ep::cuda::ConvAlgorithmSearch::Heuristic)
-                .with_tf32(false);
+                .with_tf32(false)
+                .with_cuda_graph(captures);
             if self.ledger.budget.is_some() {
                 // One graph's own bound, behind what is reckoned for all of them.
                 let left = usize::try_from(self.ledger.left()).unwrap_or(usize::MAX);

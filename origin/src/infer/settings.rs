@@ -18,8 +18,9 @@ pub struct Settings {
     /// What to run on: `auto` takes CUDA where it is and the CPU otherwise, `cpu` never a GPU,
     /// `cuda` never the CPU.
     pub device: Device,
-    /// Which GPU, counted from 0.
-    pub gpu: u32,
+    /// Which GPUs, counted from 0. Each has an engine of its own with all models, and a job goes to
+    /// the one where it ends first.
+    pub gpus: Vec<u32>,
     /// Threads for each operation on the CPU. 0: one for each core.
     pub threads: usize,
     /// Memory in MiB that ONNX Runtime may take on the device: all models' weights and the calls
@@ -29,6 +30,12 @@ pub struct Settings {
     /// Side in pixels of the tiles in which pictures of more than its square are decoded and
     /// read, so that memory does not grow with the picture. A multiple of 64; 0: never in tiles.
     pub vae_tile: usize,
+    /// Where latents lie between steps: on the `device`, on the `host`, or `auto`, on a GPU where
+    /// a model's first step there is what the host makes of it.
+    pub latents: Latents,
+    /// Whether a GPU's denoiser calls are captured as CUDA graphs, one a model, size and number of
+    /// rows, where that is seen to give the same in less time.
+    pub cuda_graphs: bool,
     /// Another scheduler than the model's own, by its diffusers class name. Empty: the model's.
     pub scheduler: String,
 }
@@ -39,10 +46,12 @@ impl Default for Settings {
             models: vec![PathBuf::from("models/demo")],
             library: PathBuf::new(),
             device: Device::Auto,
-            gpu: 0,
+            gpus: vec![0],
             threads: 0,
             memory_mib: 0,
             vae_tile: 1024,
+            latents: Latents::Auto,
+            cuda_graphs: true,
             scheduler: String::new(),
         }
     }
@@ -56,6 +65,13 @@ impl Settings {
     pub fn validate(&self) -> Result<(), String> {
         if self.models.iter().all(|path| path.as_os_str().is_empty()) {
             return Err("infer.models names no folder".to_owned());
+        }
+        if self.gpus.is_empty() {
+            return Err("infer.gpus names no GPU; infer.device = \"cpu\" does without".to_owned());
+        }
+        let twice = |(i, gpu)| self.gpus.iter().take(i).any(|before| before == gpu);
+        if self.gpus.iter().enumerate().any(twice) {
+            return Err("infer.gpus names a GPU twice".to_owned());
         }
         if self.threads > 1024 {
             return Err("infer.threads must be at most 1024".to_owned());
@@ -84,4 +100,16 @@ pub enum Device {
     Cpu,
     /// CUDA or nothing.
     Cuda,
+}
+
+/// Where latents lie between steps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Latents {
+    /// On a GPU where its numbers are the host's.
+    Auto,
+    /// Where the denoiser runs.
+    Device,
+    /// In the program's memory.
+    Host,
 }

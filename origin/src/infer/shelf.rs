@@ -7,8 +7,9 @@ use super::folder;
 use super::memory::Need;
 use super::model::Model;
 use super::probe;
+use super::resident::Kernels;
 use super::runtime::{Places, Runtime};
-use super::settings::Settings;
+use super::settings::{Latents, Settings};
 use super::spec::ModelInfo;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
@@ -42,6 +43,8 @@ pub struct Changes {
 pub struct Shelf {
     /// None only where there are no folders either.
     runtime: Option<Runtime>,
+    /// What keeps latents on the device.
+    kernels: Option<Arc<Kernels>>,
     settings: Settings,
     /// Where the configured models lie.
     paths: Vec<PathBuf>,
@@ -56,11 +59,19 @@ impl Shelf {
     ///
     /// # Errors
     /// No runtime, no device, or no usable model at all.
-    pub fn open(settings: &Settings) -> Result<Self, InferError> {
+    pub fn open(settings: &Settings, gpu: u32) -> Result<Self, InferError> {
         let places = Places::of_this_process();
         let paths = settings.models.iter().map(|path| places.resolve(path));
+        let runtime = Runtime::load(settings, gpu)?;
+        let stay = match settings.latents {
+            Latents::Host => false,
+            Latents::Device => true,
+            Latents::Auto => runtime.gpu().is_some(),
+        };
+        let kernels = stay.then(|| Kernels::new(&runtime)).transpose()?;
         let shelf = Self {
-            runtime: Some(Runtime::load(settings)?),
+            runtime: Some(runtime),
+            kernels: kernels.map(Arc::new),
             settings: settings.clone(),
             paths: paths.collect(),
             loaded: RwLock::default(),
@@ -75,6 +86,7 @@ impl Shelf {
     pub fn empty() -> Self {
         Self {
             runtime: None,
+            kernels: None,
             settings: Settings::default(),
             paths: Vec::new(),
             loaded: RwLock::default(),
@@ -237,7 +249,11 @@ impl Shelf {
         if files > left {
             return Err(over(files));
         }
-        let model = Arc::new(Model::load(runtime, folder, &self.settings)?);
+        let kernels = self.kernels.as_ref();
+        let model = Arc::new(Model::load(runtime, kernels, folder, &self.settings)?);
+        if self.settings.latents == Latents::Auto && model.resident().is_some() {
+            probe::settle_residence(&model);
+        }
         match probe::try_out(&model) {
             // What the numbers are like for a prompt of nothing says little.
             Ok(()) | Err(InferError::NotFinite { .. }) => {}

@@ -198,18 +198,28 @@ impl App {
         }
     }
 
-    /// The queue of that model's jobs.
-    pub fn queue_of(&self, model: &str) -> &Queue {
-        self.upstream_of(model)
-            .map_or(&self.queue, |upstream| &upstream.queue)
+    /// The queue where such a job of that user ends first.
+    ///
+    /// # Errors
+    /// `unknown_model`.
+    pub fn queue_for(
+        &self,
+        spec: &ImageSpec,
+        user: &str,
+        weight: u32,
+    ) -> Result<&Queue, InferError> {
+        let ours = || self.cards.best(spec, user, weight);
+        let queue = match self.upstream_of(&spec.model) {
+            Some(upstream) => Some(&upstream.queue),
+            None => ours(),
+        };
+        queue.ok_or_else(|| InferError::UnknownModel(spec.model.clone()))
     }
 
     /// Every queue.
     pub fn queues(&self) -> Vec<Queue> {
         let upstream = self.upstream.iter().map(|upstream| upstream.queue.clone());
-        std::iter::once(self.queue.clone())
-            .chain(upstream)
-            .collect()
+        self.cards.queues().cloned().chain(upstream).collect()
     }
 
     /// Jobs that wait.

@@ -4,7 +4,7 @@
 use super::*;
 use crate::infer::{ImageSpec, InferError, Pixels};
 use std::cell::Cell;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
@@ -57,6 +57,12 @@ pub struct Inside {
     pub drawn: AtomicUsize,
     /// What the stage after the steps made, in order: prompts of pictures, and previews.
     pub made: Mutex<Vec<String>>,
+    /// Prompts that were prepared ahead: those that say `ahead`.
+    pub prepared: Mutex<Vec<String>>,
+    /// Whether the engine lacks the model.
+    pub has_no_model: AtomicBool,
+    /// Whether its memory holds no picture.
+    pub is_full: AtomicBool,
     /// Rows that exist, and the most that ever did.
     live: AtomicUsize,
     most: AtomicUsize,
@@ -73,7 +79,7 @@ impl Inside {
 }
 
 /// Answers to each call, by prompt: `nan` fails its row at step 2, `panic` panics there.
-struct Clockwork {
+pub struct Clockwork {
     overlaps: bool,
     inside: Arc<Inside>,
     begun: Mutex<Sender<String>>,
@@ -83,7 +89,7 @@ struct Clockwork {
     calls: Mutex<Sender<Vec<(String, usize)>>>,
 }
 
-struct Tick {
+pub struct Tick {
     prompt: String,
     seed: u64,
     area: usize,
@@ -136,6 +142,21 @@ impl Work for Clockwork {
         self.overlaps
     }
 
+    fn has_model(&self, _: &ImageSpec) -> bool {
+        !self.inside.has_no_model.load(Ordering::SeqCst)
+    }
+
+    fn prepare(&self, spec: &ImageSpec) {
+        if spec.prompt.contains("ahead") {
+            self.inside.texts.pass();
+            locked(&self.inside.prepared).push(spec.prompt.clone());
+        }
+    }
+
+    fn is_ready(&self, spec: &ImageSpec) -> bool {
+        locked(&self.inside.prepared).contains(&spec.prompt)
+    }
+
     fn rows(&self, spec: &ImageSpec) -> Result<Vec<Tick>, InferError> {
         match spec.prompt.as_str() {
             "unknown" => return Err(InferError::UnknownModel("x".into())),
@@ -168,7 +189,7 @@ impl Work for Clockwork {
     }
 
     fn shortage(&self, spec: &ImageSpec) -> u64 {
-        u64::from(spec.prompt == "never")
+        u64::from(spec.prompt == "never" || self.inside.is_full.load(Ordering::SeqCst))
     }
 
     fn step(&self, rows: &mut [&mut Tick], _: usize) -> Vec<Result<(), InferError>> {
@@ -235,6 +256,7 @@ impl Work for Clockwork {
 
 pub struct Bench {
     pub queue: Queue,
+    work: Arc<Clockwork>,
     pub inside: Arc<Inside>,
     pub open: Sender<()>,
     pub calls: Receiver<Vec<(String, usize)>>,
@@ -282,9 +304,11 @@ impl Bench {
             gate: gated.then_some(Mutex::new(gate)),
             calls: Mutex::new(sender),
         };
-        let queue = Queue::start(Arc::new(work), settings, Box::new(|_| {})).unwrap();
+        let work = Arc::new(work);
+        let queue = Queue::start(Arc::clone(&work), settings, Box::new(|_| {})).unwrap();
         Self {
             queue,
+            work,
             inside,
             open,
             calls,
@@ -293,6 +317,11 @@ impl Bench {
             seen: Cell::new(0),
             done: Cell::new(0),
         }
+    }
+
+    /// The engine behind the queue.
+    pub fn work(&self) -> Arc<Clockwork> {
+        Arc::clone(&self.work)
     }
 
     pub fn submit(&self, prompt: &str, user: &str, steps: usize) -> JobHandle {

@@ -9,6 +9,7 @@
 //!
 //! Submitting never blocks: a job is admitted or refused under a lock held for microseconds.
 
+mod cards;
 mod error;
 mod fair;
 mod handle;
@@ -26,6 +27,8 @@ mod worker;
 #[cfg(test)]
 mod admission_tests;
 #[cfg(test)]
+mod cards_tests;
+#[cfg(test)]
 mod clockwork;
 #[cfg(test)]
 mod engine_tests;
@@ -36,6 +39,7 @@ mod queue_tests;
 #[cfg(test)]
 mod stress_tests;
 
+pub use cards::Cards;
 pub use error::{JobError, QueueError};
 pub use handle::{Canceller, Done, JobHandle, PreviewSource, Progress};
 pub use queue::{JobSpec, Observer, Queue, Stats};

@@ -245,3 +245,56 @@ async fn one_preview_of_a_job_waits_at_most_and_none_before_a_picture() {
     assert!(second == 59 || second == 79, "{second}");
     assert!(ended(slow).await.is_ok() && ended(late).await.is_ok());
 }
+
+/// Prompts of those who wait are encoded while others step: when a place is free they are in the
+/// very next call, without the text encoder between.
+#[tokio::test]
+async fn a_job_whose_prompt_was_encoded_ahead_is_in_the_call_right_after() {
+    let bench = Bench::overlapping(small());
+    bench.inside.texts.open();
+    let long = bench.submit("long", "a", 50);
+    bench.arrive();
+    let first = bench.submit("first", "a", 2);
+    let ahead = bench.submit("ahead", "a", 1);
+    // The first is in a call as soon as its own prompt is encoded.
+    while bench.call().len() < 2 {}
+    for _ in 0..12_000 {
+        if !bench.inside.prepared.lock().unwrap().is_empty() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let last = bench.call();
+    assert_eq!(last[1], ("first".to_owned(), 1));
+    let next = bench.call();
+    assert_eq!(next.get(1), Some(&("ahead".to_owned(), 0)), "{next:?}");
+    // Pictures come back between calls.
+    (0..50).for_each(|_| bench.open.send(()).unwrap());
+    for job in [first, ahead, long] {
+        assert_eq!(ended(job).await.unwrap().images.len(), 1);
+    }
+}
+
+/// What nobody wants any more is not prepared, and one that is being prepared ends at once.
+#[tokio::test]
+async fn a_job_that_is_cancelled_while_it_is_prepared_ends_at_once() {
+    let bench = Bench::overlapping(one());
+    let first = bench.submit("first", "a", 2);
+    bench.arrive();
+    let slow = bench.submit("ahead slow", "a", 1);
+    let never = bench.submit("ahead never", "a", 1);
+    assert_eq!(bench.call(), [("first".to_owned(), 0)]);
+    bench.inside.texts.reached_by(1);
+    let canceller = slow.canceller();
+    canceller.cancel();
+    never.canceller().cancel();
+    assert_eq!(bench.call(), [("first".to_owned(), 1)]);
+    assert!(ended(first).await.is_ok());
+    assert!(matches!(ended(slow).await, Err(JobError::Cancelled)));
+    assert!(matches!(ended(never).await, Err(JobError::Cancelled)));
+    bench.inside.texts.open();
+    let last = bench.submit("last", "b", 1);
+    assert_eq!(bench.call(), [("last".to_owned(), 0)]);
+    assert!(ended(last).await.is_ok());
+    assert_eq!(*bench.inside.prepared.lock().unwrap(), ["ahead slow"]);
+}

@@ -256,11 +256,11 @@ impl Queue {
             outcome,
             life: Arc::clone(&life),
         };
-        let tag = 0;
         let job = Pending {
             spec,
             cost,
-            tag,
+            tag: 0,
+            is_ahead: false,
             ticket,
         };
         state.enqueue(user, weight, job);

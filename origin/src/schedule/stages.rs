@@ -22,6 +22,8 @@ use std::time::Duration;
 pub enum Wanted<W: Work> {
     /// The rows of a request.
     Rows(ImageSpec),
+    /// What can be done of them before its turn.
+    Ahead(ImageSpec),
     /// The picture of a row, and its place in the job.
     Picture(usize, W::Row),
     /// A preview.
@@ -46,7 +48,7 @@ pub enum Made<W: Work> {
     Preview(Option<Pixels>),
 }
 
-/// What comes back, one for each order.
+/// What comes back, one for each order but those ahead.
 pub struct Report<W: Work> {
     pub job: u64,
     pub slots: usize,
@@ -60,7 +62,7 @@ pub struct Desk<W: Work>(Mutex<Waiting<W>>, Condvar);
 
 struct Waiting<W: Work> {
     orders: VecDeque<Order<W>>,
-    /// Previews: only when nothing else is to be done.
+    /// Previews, and what is ahead of its turn: only when nothing else is to be done.
     later: VecDeque<Order<W>>,
     closed: bool,
 }
@@ -85,7 +87,7 @@ impl<W: Work> Desk<W> {
     fn put(&self, order: Order<W>) {
         let mut waiting = self.lock();
         match order.wanted {
-            Wanted::Preview(_) => waiting.later.push_back(order),
+            Wanted::Preview(_) | Wanted::Ahead(_) => waiting.later.push_back(order),
             _ => waiting.orders.push_back(order),
         }
         drop(waiting);
@@ -192,8 +194,14 @@ impl<'a, W: Work> Stages<'a, W> {
         self.before < a_call && self.after <= a_call
     }
 
+    /// Whether orders are carried out beside the steps.
+    pub fn overlap(&self) -> bool {
+        self.has_threads
+    }
+
     /// Gives an order; its report comes later, or is there at once.
     pub fn give(&mut self, order: Order<W>) {
+        let ready = matches!(&order.wanted, Wanted::Rows(spec) if self.work.is_ready(spec));
         let desk = match &order.wanted {
             Wanted::Rows(_) => {
                 self.before += 1;
@@ -204,8 +212,10 @@ impl<'a, W: Work> Stages<'a, W> {
                 &self.desks.after
             }
             Wanted::Preview(_) => &self.desks.after,
+            Wanted::Ahead(_) => &self.desks.before,
         };
-        match self.has_threads {
+        // What is ready shall be in the very next call.
+        match self.has_threads && !ready {
             true => desk.put(order),
             false => carry_out(self.work, self.shared, order, &self.send),
         }
@@ -234,6 +244,16 @@ fn carry_out<W: Work>(work: &W, shared: &Shared, order: Order<W>, send: &Sender<
     let over = order.life.is_over();
     let start = shared.now();
     let (stage, made) = match order.wanted {
+        Wanted::Ahead(spec) => {
+            if !over && guarded(|| work.prepare(&spec)).is_ok() {
+                let took = shared.now() - start;
+                shared.observe(Observation::Stage {
+                    stage: "text",
+                    took,
+                });
+            }
+            return;
+        }
         Wanted::Rows(spec) => {
             let rows = unless(over, || work.rows(&spec));
             (Some("text"), Made::Rows(rows))

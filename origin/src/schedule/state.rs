@@ -48,6 +48,8 @@ pub struct Pending {
     pub cost: u64,
     /// When it starts, in work a unit of weight: jobs start in this order.
     pub tag: u64,
+    /// Whether it is prepared ahead of its turn.
+    pub is_ahead: bool,
     pub ticket: Ticket,
 }
 
@@ -153,6 +155,26 @@ impl State {
         let mut waiting: Vec<&Pending> = self.lanes.values().flat_map(|l| &l.pending).collect();
         waiting.sort_by_key(|job| (job.tag, job.ticket.id));
         waiting
+    }
+
+    /// Those of the next `count` queued jobs that are not prepared yet; they count as prepared now.
+    pub fn take_ahead(&mut self, count: usize) -> Vec<(u64, Arc<Life>, ImageSpec)> {
+        let next = self.order().into_iter().take(count);
+        let ids: Vec<u64> = next
+            .filter(|job| !job.is_ahead)
+            .map(|job| job.ticket.id)
+            .collect();
+        let waiting = self.lanes.values_mut().flat_map(|lane| &mut lane.pending);
+        let taken = waiting.filter(|job| ids.contains(&job.ticket.id));
+        let told = taken.map(|job| {
+            job.is_ahead = true;
+            (
+                job.ticket.id,
+                Arc::clone(&job.ticket.life),
+                job.spec.clone(),
+            )
+        });
+        told.collect()
     }
 
     /// Tells every queued job its position, where that has changed.

@@ -13,6 +13,16 @@ pub trait Work: Send + Sync + 'static {
 
     /// Whether rows are laid out and decoded on threads of their own, beside the steps.
     fn overlaps(&self) -> bool;
+    /// Whether the request's model is there.
+    fn has_model(&self, _: &ImageSpec) -> bool {
+        true
+    }
+    /// Does what of a request's rows can be done before its turn; a failure shows in its turn.
+    fn prepare(&self, _: &ImageSpec) {}
+    /// Whether the rows of a request are a matter of microseconds by now.
+    fn is_ready(&self, _: &ImageSpec) -> bool {
+        false
+    }
     /// The rows of a request, one a picture.
     fn rows(&self, spec: &ImageSpec) -> Result<Vec<Self::Row>, InferError>;
     /// Pixels of the smallest call that can carry a picture of the request.
@@ -83,6 +93,18 @@ impl Work for Engine {
     /// within what a busy machine tells apart, while calls had 15.1 to 15.7 rows instead of 16.
     fn overlaps(&self) -> bool {
         self.device() == "cuda"
+    }
+
+    fn has_model(&self, spec: &ImageSpec) -> bool {
+        self.model(&spec.model).is_ok()
+    }
+
+    fn prepare(&self, spec: &ImageSpec) {
+        Engine::prepare(self, spec);
+    }
+
+    fn is_ready(&self, spec: &ImageSpec) -> bool {
+        Engine::is_ready(self, spec)
     }
 
     fn rows(&self, spec: &ImageSpec) -> Result<Vec<Row>, InferError> {

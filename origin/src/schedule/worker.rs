@@ -2,7 +2,8 @@
 //!
 //! A job's way: it begins (`begin`), its rows are laid out by the stage before the steps, come
 //! back (`take_in`), step (`step`), go to the stage after them one by one (`hand_on`), come back
-//! as pictures, and the job is over. What is away with a stage is waited for only when no row is
+//! as pictures, and the job is over. Prompts of those that wait are encoded meanwhile (`look_ahead`),
+//! so that a place in the call is never empty for a prompt. What is away with a stage is waited for only when no row is
 //! here to step; a job that ends meanwhile ends at once, and what comes back for it is dropped.
 
 use super::Observation;
@@ -76,6 +77,7 @@ impl<W: Work> Worker<'_, W> {
             let mut moved = self.take_in();
             self.drop_dead();
             self.begin();
+            self.look_ahead();
             moved |= self.take_in();
             moved |= step(self.work, self.shared, &mut self.running, &mut self.busy);
             self.end_failed();
@@ -164,6 +166,26 @@ impl<W: Work> Worker<'_, W> {
             };
             self.running.push(job);
             self.stages.give(order);
+        }
+    }
+
+    /// Has the prompts of those that begin next encoded while others step: as many jobs as a call
+    /// has rows.
+    fn look_ahead(&mut self) {
+        if !self.stages.overlap() {
+            return;
+        }
+        let mut state = self.shared.lock();
+        let count = state.settings.max_batch;
+        let next = state.take_ahead(count);
+        drop(state);
+        for (job, life, spec) in next {
+            self.stages.give(Order {
+                job,
+                life,
+                slots: 0,
+                wanted: Wanted::Ahead(spec),
+            });
         }
     }
 

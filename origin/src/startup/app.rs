@@ -16,14 +16,14 @@ use crate::config::Settings;
 use crate::edge_trust::Nonces;
 use crate::error::ApiError;
 use crate::images;
-use crate::infer::Engine;
+use crate::infer::{Engine, Engines};
 use crate::jobs::{self, Jobs};
 use crate::outbound::Outbound;
 use crate::provenance::Provenance;
 use crate::provider::Upstream;
 use crate::publish::{LiveRing, Publisher};
 use crate::quota::Limits;
-use crate::schedule::Queue;
+use crate::schedule::{Cards, Queue};
 use crate::state::State;
 use crate::state::images::ImageRow;
 use crate::storage::{Store, StoreError};
@@ -52,9 +52,9 @@ pub struct App {
     /// Rates and quotas.
     pub limits: Limits,
     /// The models.
-    pub engine: Arc<Engine>,
+    pub engine: Arc<Engines>,
     /// Whose turn it is.
-    pub queue: Queue,
+    pub cards: Cards<Engine>,
     /// A service elsewhere that makes pictures.
     pub upstream: Option<Upstream>,
     /// Images that strangers send.
@@ -87,9 +87,9 @@ pub struct App {
     pub password_checks: Arc<Semaphore>,
 }
 
-impl std::fmt::Debug for Engine {
+impl std::fmt::Debug for Engines {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Engine")
+        f.write_str("Engines")
     }
 }
 
@@ -102,7 +102,7 @@ pub(super) struct Parts {
     ring: Keyring,
     edge_keys: Option<Keyring>,
     store: Store,
-    engine: Arc<Engine>,
+    engine: Arc<Engines>,
 }
 
 impl Parts {
@@ -113,9 +113,9 @@ impl Parts {
     pub(super) async fn open(settings: &Settings) -> Result<Self, StartError> {
         let infer = settings.infer.clone();
         let engine = if infer.models.is_empty() && settings.provider.is_on() {
-            Arc::new(Engine::empty())
+            Arc::new(Engines::empty())
         } else {
-            Arc::new(tokio::task::spawn_blocking(move || Engine::load(&infer)).await??)
+            Arc::new(tokio::task::spawn_blocking(move || Engines::load(&infer)).await??)
         };
         Ok(Self {
             state: State::of(&settings.state)?,
@@ -178,17 +178,15 @@ impl App {
             metrics.health.repeats.share(server);
         }
         metrics.know_link_keys(ring.kids());
-        let queue = Queue::start(
-            Arc::clone(&engine),
-            settings.queue.clone(),
-            metrics.observer(),
-        )?;
+        let cards = Cards::start(engine.each().cloned(), |engine| {
+            Queue::start(engine, settings.queue.clone(), metrics.observer())
+        })?;
         let uploads = Uploads::new(settings.uploads.clone())?;
         let upstream = Upstream::open(&settings, &state, &clock, &uploads, metrics.observer())?;
         let referers = settings.images.referers(&settings.server.url())?;
         let images_url = settings.images.url();
         let app = Self {
-            queue,
+            cards,
             upstream,
             jobs: Jobs::new(tokio::runtime::Handle::current()),
             publisher: Publisher::new(

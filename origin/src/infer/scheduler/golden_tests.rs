@@ -93,6 +93,100 @@ fn every_scheduler_takes_the_steps_diffusers_takes() {
     }
 }
 
+/// Takes all steps of a case with the solver and, beside it, with its matrices.
+fn check_matrices(case: &Value, count: usize) -> bool {
+    let name = case["name"].as_str().unwrap();
+    let scheduler = Scheduler::parse(&case["config"].to_string()).unwrap();
+    if !scheduler.is_linear() {
+        return false;
+    }
+    let steps = case["steps"].as_u64().unwrap() as usize;
+    let plan = Arc::new(scheduler.plan(steps).unwrap());
+    let start = case["start"].as_u64().unwrap() as usize;
+    let mut sampler = Sampler::new(Arc::clone(&plan), start);
+    let mut placed = sampler.clone();
+    let (mut noise, mut again) = (Noise::new(5), Noise::new(5));
+    let mut latents = vec![0.0; count];
+    noise.next_draw(count, |fresh| latents.copy_from_slice(fresh));
+    again.next_draw(count, |_| ());
+    latents.iter_mut().for_each(|x| *x *= plan.init_noise_sigma);
+    let mut planes = vec![latents.clone()];
+    while let Some(timestep) = sampler.timestep() {
+        let (mut seen, mut output) = (vec![0.0; count], vec![0.0; count]);
+        sampler.model_input(&latents, &mut seen);
+        for (seen, x) in seen.iter().zip(&planes[0]) {
+            let ours = x * placed.input_scale();
+            assert!(close(ours, *seen, plan.init_noise_sigma), "{name}: {ours}");
+        }
+        denoise(&seen, timestep, &mut output);
+        let clean = sampler.clean(&latents, &output);
+        let [of_latents, of_output] = placed.clean_weights();
+        sampler.step(&mut latents, &output, &mut noise).unwrap();
+        let matrix = placed.step_matrix().unwrap();
+        let sum = |weights: &[f32], i: usize| {
+            let held = planes.iter().chain([&output]);
+            let terms = weights
+                .iter()
+                .zip(held)
+                .map(|(weight, plane)| weight * plane[i]);
+            terms.sum::<f32>()
+        };
+        let size = planes[0].iter().fold(0f32, |most, x| most.max(x.abs()));
+        for (i, theirs) in clean.iter().enumerate().filter(|(_, x)| x.is_finite()) {
+            let ours = planes[0][i] * of_latents + output[i] * of_output;
+            let terms = (planes[0][i] * of_latents).abs() + (output[i] * of_output).abs();
+            assert!(
+                (ours - theirs).abs() <= 1e-6 * (1.0 + terms),
+                "{name}: {ours} for {theirs}"
+            );
+        }
+        let mut next: Vec<Vec<f32>> = matrix
+            .planes
+            .iter()
+            .map(|weights| {
+                assert_eq!(weights.len(), planes.len() + 1, "{name}");
+                (0..count).map(|i| sum(weights, i)).collect()
+            })
+            .collect();
+        if let Some(weights) = &matrix.noise {
+            again.next_draw(count, |fresh| {
+                for (plane, weight) in next.iter_mut().zip(weights) {
+                    plane
+                        .iter_mut()
+                        .zip(fresh)
+                        .for_each(|(x, fresh)| *x += weight * fresh);
+                }
+            });
+        }
+        planes = next;
+        assert!(
+            planes.len() <= scheduler.planes(),
+            "{name}: {} planes",
+            planes.len()
+        );
+        assert_eq!(placed.timestep(), sampler.timestep(), "{name}");
+        for (ours, theirs) in planes[0].iter().zip(&latents) {
+            // Both round: what comes out cannot be better than the largest number that went in.
+            let allowed = 2e-5 + 4.0 * f32::EPSILON * size;
+            assert!(
+                (ours - theirs).abs() <= allowed,
+                "{name}: {ours} for {theirs}"
+            );
+        }
+        // One step at a time: what is rounded at the thousands stays seen later on.
+        planes[0].clone_from(&latents);
+    }
+    true
+}
+
+#[test]
+fn a_step_told_as_a_matrix_is_the_step_itself() {
+    let goldens: Value = serde_json::from_str(GOLDENS).unwrap();
+    let cases = goldens["cases"].as_array().unwrap();
+    let linear = cases.iter().filter(|case| check_matrices(case, 64)).count();
+    assert!(linear >= 60, "{linear} of {}", cases.len());
+}
+
 #[test]
 fn a_file_as_python_writes_it_with_infinity_is_read() {
     let text = r#"{"_class_name": "DPMSolverMultistepScheduler", "lambda_min_clipped": -Infinity,

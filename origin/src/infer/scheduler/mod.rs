@@ -14,6 +14,7 @@ mod ddim;
 mod dpm;
 mod euler;
 mod lcm;
+mod matrix;
 mod pndm;
 mod sampler;
 mod spacing;
@@ -23,6 +24,7 @@ mod training;
 mod golden_tests;
 
 pub use config::{Kind, SchedulerConfig, SchedulerError};
+pub use matrix::StepMatrix;
 pub use sampler::{Plan, Sampler};
 
 use config::{Prediction, Spacing};
@@ -59,6 +61,25 @@ impl Scheduler {
     /// Which solver this is.
     pub fn kind(&self) -> Kind {
         self.config.kind
+    }
+
+    /// Whether steps are linear in the latents, so that a [`StepMatrix`] tells them whole: not where
+    /// values are clipped.
+    pub fn is_linear(&self) -> bool {
+        match self.config.kind {
+            Kind::Ddim | Kind::Lcm => self.config.clip_sample.is_none(),
+            Kind::Euler | Kind::EulerAncestral | Kind::DpmPlusPlus | Kind::Pndm => true,
+        }
+    }
+
+    /// The most planes a picture's latents and what the solver remembers of it take.
+    pub fn planes(&self) -> usize {
+        match self.config.kind {
+            Kind::Ddim | Kind::Euler | Kind::EulerAncestral | Kind::Lcm => 1,
+            Kind::DpmPlusPlus => 2,
+            // Four outputs, the sample it returns to and the sum of its warm-up.
+            Kind::Pndm => 7,
+        }
     }
 
     /// Lays out `steps` steps (1 or more).

@@ -37,7 +37,7 @@ pub struct Sampler {
     plan: Arc<Plan>,
     index: usize,
     start: usize,
-    memory: Memory,
+    pub(super) memory: Memory,
 }
 
 /// Earlier model outputs, oldest first, and the sample PNDM returns to.

@@ -1,0 +1,339 @@
+//! Denoiser calls of one number of rows and one size, with their tensors at fixed places on the
+//! device: made once, used for as long as such calls come.
+
+use super::kernel::Kind;
+use super::kernels::{Kernels, floats, numbers, on_host};
+use super::replay::{MOST_GRAPHS, Replay, agree};
+use crate::infer::error::InferError;
+use crate::infer::graph::{Graph, Port};
+use crate::infer::model::{Conditioning, Model};
+use ort::session::IoBinding;
+use ort::value::{DynTensor, TensorElementType};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::time::Duration;
+
+/// Calls kept prepared for a model. Each holds its rows' texts and latents.
+const KEPT: usize = 16;
+
+/// What sets one prepared call apart from another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shape {
+    /// Rows of the call.
+    pub rows: usize,
+    /// Of the latents.
+    pub channels: usize,
+    /// Of the latents.
+    pub height: usize,
+    /// Of the latents.
+    pub width: usize,
+    /// Of a prompt.
+    pub tokens: usize,
+}
+
+impl Shape {
+    fn sample(self) -> [i64; 4] {
+        [self.rows, self.channels, self.height, self.width].map(|n| n as i64)
+    }
+}
+
+/// One row of a call: what the denoiser is told besides latents and timestep.
+#[derive(Debug, Clone)]
+pub struct Told {
+    /// Its prompt.
+    pub text: Arc<Conditioning>,
+    /// LCM: the guidance embedding, by the scale's bits.
+    pub guidance: u32,
+}
+
+impl PartialEq for Told {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.text, &other.text) && self.guidance == other.guidance
+    }
+}
+
+/// A call that is ready but for its numbers.
+pub struct Prepared {
+    shape: Shape,
+    binding: IoBinding,
+    sample: DynTensor,
+    timestep: DynTensor,
+    timestep_shape: Vec<i64>,
+    /// Name and tensor of the other inputs, of those that the denoiser has.
+    others: Vec<(&'static str, DynTensor)>,
+    output: DynTensor,
+    /// What `others` hold; kept from step to step.
+    told: Vec<Told>,
+    replay: Replay,
+}
+
+/// The prepared calls of a model, last used last.
+#[derive(Default)]
+pub struct Calls {
+    prepared: Vec<Prepared>,
+    /// Captured so far.
+    graphs: AtomicI32,
+}
+
+impl Calls {
+    /// The one of that shape.
+    pub fn of(
+        &mut self,
+        kernels: &Kernels,
+        model: &Model,
+        shape: Shape,
+        told: &[Told],
+    ) -> Result<(&mut Prepared, &AtomicI32), InferError> {
+        let known = self.prepared.iter().position(|one| one.shape == shape);
+        let prepared = match known {
+            Some(i) => self.prepared.remove(i),
+            None => {
+                if self.prepared.len() >= KEPT {
+                    self.prepared.remove(0);
+                }
+                Prepared::new(kernels, model, shape, told)?
+            }
+        };
+        self.prepared.push(prepared);
+        let last = self.prepared.last_mut();
+        let last = last.ok_or(InferError::Panicked)?;
+        Ok((last, &self.graphs))
+    }
+
+    /// What is known of the graphs of those that are prepared.
+    #[cfg(test)]
+    pub fn replays(&self) -> Vec<(usize, Replay)> {
+        let each = self.prepared.iter();
+        each.map(|one| (one.shape.rows, one.replay)).collect()
+    }
+
+    /// Gives all of their memory back.
+    pub fn clear(&mut self) {
+        self.prepared.clear();
+    }
+}
+
+/// What an input takes, beyond `told`: the numbers of all rows one after the other.
+type Numbers = (&'static str, Vec<i64>, Vec<f32>);
+
+fn others(model: &Model, shape: Shape, told: &[Told], time_ids: [f32; 6]) -> Vec<Numbers> {
+    let rows = shape.rows as i64;
+    let mut hidden = Vec::new();
+    let mut pooled = Vec::new();
+    let mut ids = Vec::new();
+    let mut guidance = Vec::new();
+    for row in told {
+        hidden.extend_from_slice(&row.text.hidden);
+        pooled.extend_from_slice(&row.text.pooled);
+        ids.extend_from_slice(&time_ids);
+        if let Some(size) = model.guidance_embedding {
+            let scale = f32::from_bits(row.guidance) - 1.0;
+            crate::infer::batch::guidance_embedding(scale, size, &mut guidance);
+        }
+    }
+    let wide = |numbers: &Vec<f32>, parts: i64| numbers.len() as i64 / parts.max(1);
+    let tokens = shape.tokens as i64;
+    let all = [
+        (
+            "encoder_hidden_states",
+            vec![rows, tokens, wide(&hidden, rows * tokens)],
+            hidden,
+        ),
+        ("text_embeds", vec![rows, wide(&pooled, rows)], pooled),
+        ("time_ids", vec![rows, 6], ids),
+        ("timestep_cond", vec![rows, wide(&guidance, rows)], guidance),
+    ];
+    let mut all = Vec::from(all);
+    all.retain(|(name, ..)| model.unet.input(name).is_some());
+    all
+}
+
+impl Prepared {
+    fn new(
+        kernels: &Kernels,
+        model: &Model,
+        shape: Shape,
+        told: &[Told],
+    ) -> Result<Self, InferError> {
+        let unet = &model.unet;
+        let sample = kernels.tensor(unet.need_input("sample")?.element, &shape.sample())?;
+        let port = unet.need_input("timestep")?;
+        let timestep_shape = match (model.timestep_per_row, port.shape.len()) {
+            (true, _) => vec![shape.rows as i64],
+            (false, 0) => Vec::new(),
+            (false, _) => vec![1],
+        };
+        let timestep = kernels.tensor(port.element, &timestep_shape)?;
+        let mut tensors = Vec::new();
+        for (name, size, _) in others(model, shape, told, [0.0; 6]) {
+            tensors.push((name, kernels.tensor(unet.need_input(name)?.element, &size)?));
+        }
+        let given: &Port = unet.first_output()?;
+        let mut output = kernels.tensor(given.element, &shape.sample())?;
+        let mut binding = unet.binding()?;
+        let bound = |error: ort::Error| InferError::run(unet.stage, &error);
+        binding.bind_input("sample", &sample).map_err(bound)?;
+        binding.bind_input("timestep", &timestep).map_err(bound)?;
+        for (name, tensor) in &tensors {
+            binding.bind_input(*name, tensor).map_err(bound)?;
+        }
+        let name = given.name.as_str();
+        binding.bind_output(name, &mut output).map_err(bound)?;
+        Ok(Self {
+            shape,
+            binding,
+            sample,
+            timestep,
+            timestep_shape,
+            others: tensors,
+            output,
+            told: Vec::new(),
+            replay: Replay::default(),
+        })
+    }
+
+    /// Lays the numbers of a call down: of each row where its latents lie in `state`, their scale,
+    /// its timestep, and what it is told.
+    pub fn fill(
+        &mut self,
+        kernels: &Kernels,
+        model: &Model,
+        state: &DynTensor,
+        rows: &Rows,
+        time_ids: [f32; 6],
+    ) -> Result<(), InferError> {
+        let count = self.shape.rows as i64;
+        let element = *self.sample.data_type();
+        let from = super::kernels::places(&[count], rows.places.clone())?;
+        let scale = floats(&[count, 1, 1, 1], rows.scales.clone())?;
+        kernels.run(
+            Kind::Show(element),
+            &[("state", state), ("rows", &from), ("scale", &scale)],
+            &mut [("out", &mut self.sample)],
+        )?;
+        let one_for_all = if model.timestep_per_row {
+            rows.times.len()
+        } else {
+            1
+        };
+        let times = rows.times.iter().copied().take(one_for_all).collect();
+        carry(kernels, &self.timestep_shape, times, &mut self.timestep)?;
+        if self.told != rows.told {
+            // Nothing is known of what lies there, should one of them fail.
+            self.told.clear();
+            let fresh = others(model, self.shape, &rows.told, time_ids);
+            for ((_, shape, values), (_, tensor)) in fresh.into_iter().zip(&mut self.others) {
+                carry(kernels, &shape, values, tensor)?;
+            }
+            self.told.clone_from(&rows.told);
+        }
+        Ok(())
+    }
+
+    /// Runs the denoiser; its output lies on the device afterwards.
+    pub fn run(
+        &mut self,
+        kernels: &Kernels,
+        unet: &Graph,
+        graphs: &AtomicI32,
+    ) -> Result<&DynTensor, InferError> {
+        let number = match self.replay {
+            Replay::Graph(number) => Some(number),
+            _ => None,
+        };
+        let took = unet.run_bound(&self.binding, number)?;
+        let may_capture = unet.may_capture.load(Ordering::Relaxed);
+        if number.is_none() && may_capture && self.replay.note(took) {
+            self.try_graph(kernels, unet, graphs)?;
+        }
+        Ok(&self.output)
+    }
+
+    /// Captures a graph of the call that was just made and replays it on the same numbers.
+    fn try_graph(
+        &mut self,
+        kernels: &Kernels,
+        unet: &Graph,
+        graphs: &AtomicI32,
+    ) -> Result<(), InferError> {
+        let number = graphs.fetch_add(1, Ordering::Relaxed) + 1;
+        if number > MOST_GRAPHS {
+            self.replay = Replay::Plain;
+            return Ok(());
+        }
+        let plain = self.given(kernels)?;
+        let tried = unet
+            .run_bound(&self.binding, Some(number))
+            .and_then(|_| unet.run_bound(&self.binding, Some(number)))
+            .and_then(|took| Ok((took, self.given(kernels)?)));
+        match tried {
+            Ok((took, replayed)) => self.replay.judge(number, agree(&plain, &replayed), took),
+            Err(error) => {
+                tracing::warn!(%error, "a CUDA graph could not be captured; calls go on without");
+                unet.may_capture.store(false, Ordering::Relaxed);
+                self.replay.judge(number, false, Duration::MAX);
+                // What the failed try left in the output is not the call's.
+                unet.run_bound(&self.binding, None)?;
+            }
+        }
+        tracing::debug!(shape = ?self.shape, replay = ?self.replay, "tried a CUDA graph");
+        Ok(())
+    }
+
+    /// The denoiser's output, on the host.
+    fn given(&self, kernels: &Kernels) -> Result<Vec<f32>, InferError> {
+        let shape = self.shape.sample();
+        let mut wide = on_host(&shape)?;
+        let kind = Kind::Widen(*self.output.data_type());
+        kernels.run(kind, &[("x", &self.output)], &mut [("out", &mut wide)])?;
+        Ok(numbers(&wide)?.to_vec())
+    }
+}
+
+/// The rows of a call, in the call's order.
+#[derive(Debug, Default)]
+pub struct Rows {
+    /// Where each one's latents lie in the state.
+    pub places: Vec<i64>,
+    /// What they are multiplied with before the denoiser sees them.
+    pub scales: Vec<f32>,
+    /// Timesteps.
+    pub times: Vec<f32>,
+    /// What the denoiser is told.
+    pub told: Vec<Told>,
+}
+
+impl Rows {
+    /// Repeats the first row until there are `count`: for exports with a fixed number.
+    pub fn fill_up(&mut self, count: usize) {
+        fn repeat<T: Clone>(values: &mut Vec<T>, count: usize) {
+            if let Some(first) = values.first().cloned() {
+                values.resize(count.max(values.len()), first);
+            }
+        }
+        repeat(&mut self.places, count);
+        repeat(&mut self.scales, count);
+        repeat(&mut self.times, count);
+        repeat(&mut self.told, count);
+    }
+}
+
+fn carry(
+    kernels: &Kernels,
+    shape: &[i64],
+    values: Vec<f32>,
+    to: &mut DynTensor,
+) -> Result<(), InferError> {
+    let kind = Kind::Carry {
+        element: *to.data_type(),
+        rank: shape.len(),
+    };
+    let from = floats(shape, values)?;
+    kernels.run(kind, &[("x", &from)], &mut [("out", to)])
+}
+
+/// Element types that the small graphs can hand to a denoiser and take from it.
+pub fn is_supported(element: TensorElementType) -> bool {
+    use TensorElementType::{Float16, Float32, Float64, Int32, Int64};
+    matches!(element, Float16 | Float32 | Float64 | Int32 | Int64)
+}
