@@ -9,7 +9,7 @@
 //! and pictures are apart. The environment's `SIGNET_BENCH_SIDE` asks for another size,
 //! `SIGNET_BENCH_GUIDANCE` for another guidance scale, `SIGNET_BENCH_N` for so many pictures a
 //! request, `SIGNET_BENCH_DEVICE=cuda` for a GPU, `SIGNET_BENCH_LATENTS=device` or `host` for where latents lie between
-//! steps; `SIGNET_BENCH_OVERLAP=1` or `0` has the text encoder and the decoder
+//! steps, `SIGNET_BENCH_GRAPHS=0` for no CUDA graphs; `SIGNET_BENCH_OVERLAP=1` or `0` has the text encoder and the decoder
 //! run beside the denoiser or take turns with it, whatever the device. Prints one JSON object a line.
 
 use origin::infer::{
@@ -46,6 +46,7 @@ fn main() -> Outcome {
         models,
         device,
         latents,
+        cuda_graphs: variable("GRAPHS").as_deref() != Some("0"),
         ..Settings::default()
     };
     let engine = Arc::new(Engine::load(&settings)?);
@@ -85,11 +86,12 @@ fn variable(name: &str) -> Option<String> {
     std::env::var(format!("SIGNET_BENCH_{name}")).ok()
 }
 
+/// A prompt that no other picture has: those that were encoded already cost nothing.
 fn spec(engine: &Engine, steps: usize, seed: u64) -> origin::infer::ImageSpec {
     let mut spec = engine
         .model("")
         .unwrap_or_else(|_| std::process::exit(2))
-        .spec("a red apple", seed);
+        .spec(&format!("a red apple {seed}"), seed);
     spec.steps = steps;
     let number = |name| variable(name).and_then(|text| text.parse::<f32>().ok());
     if let Some(side) = number("SIDE") {
@@ -164,6 +166,14 @@ impl Work for Laid {
 
     fn overlaps(&self) -> bool {
         self.overlaps
+    }
+
+    fn prepare(&self, spec: &ImageSpec) {
+        self.engine.prepare(spec);
+    }
+
+    fn is_ready(&self, spec: &ImageSpec) -> bool {
+        self.engine.is_ready(spec)
     }
 
     fn rows(&self, spec: &ImageSpec) -> Result<Vec<Row>, InferError> {
@@ -296,7 +306,7 @@ fn parity(one: &Engine, other: &Engine, steps: usize) -> Outcome {
                 .into_iter()
                 .collect::<Result<(), _>>()?;
         }
-        let apart = a.latents().iter().zip(b.latents());
+        let apart = a.look()?.iter().zip(b.look()?);
         latents = apart.map(|(x, y)| (x - y).abs()).fold(latents, f32::max);
     }
     let (a, b) = (one.decode(&a)?, other.decode(&b)?);

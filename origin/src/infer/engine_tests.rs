@@ -155,11 +155,20 @@ fn check(
         );
         while !row.is_finished() {
             // Euler's first latents are as large as its sigma, thousands: one rounding of theirs is more than 1e-3.
-            let largest = row.look().iter().fold(0f32, |most, x| most.max(x.abs()));
+            let largest = row
+                .look()
+                .unwrap()
+                .iter()
+                .fold(0f32, |most, x| most.max(x.abs()));
             let allowed = 1e-3 + f32::EPSILON * largest;
             engine.step(&mut [&mut row], 8).pop().unwrap().unwrap();
             let theirs = latents.next().unwrap();
-            let differences = row.look().iter().zip(theirs).map(|(a, b)| (a - b).abs());
+            let differences = row
+                .look()
+                .unwrap()
+                .iter()
+                .zip(theirs)
+                .map(|(a, b)| (a - b).abs());
             let worst = differences.fold(0.0, f32::max);
             assert!(
                 worst <= allowed,

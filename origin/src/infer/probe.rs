@@ -29,10 +29,7 @@ pub fn settle_residence(model: &Arc<Model>) {
         let mut row = Row::of_spec(model, &smallest(model))?;
         let row = row.first_mut().ok_or(InferError::Panicked)?;
         ran(batch::step(&mut [row]).map(drop))?;
-        if let Some(kernels) = model.resident() {
-            row.fetch(kernels)?;
-        }
-        Ok(row.latents().to_vec())
+        Ok(row.look()?.to_vec())
     };
     let both = first(false).and_then(|host| Ok((host, first(true)?)));
     let reason = match both {
@@ -85,7 +82,9 @@ pub fn measure(
         if need > left {
             return Err(over(need));
         }
+        let mut beside = 0;
         for mut row in Row::of_spec(model, &plain(model, width, height))? {
+            beside = model.resident().map_or(0, |_| resident::bytes(&row));
             ran(batch::step(&mut [&mut row]).map(drop))?;
             let latents = vec![0.0; row.latents().len()];
             ran(vae.decode(&latents, height, width, 0).map(drop))?;
@@ -99,7 +98,9 @@ pub fn measure(
                 ran(vae.encode(&grey, &latents).map(drop))?;
             }
         }
-        known.denoise.note(pixels, model.unet.peak()?);
+        known
+            .denoise
+            .note(pixels, model.unet.peak()? + beside * rows as u64);
         known.decode.note(piece, vae.decoder.peak()?);
         if let Some(encoder) = &vae.encoder {
             known.read.note(piece, encoder.peak()?);

@@ -4,7 +4,7 @@ use super::error::InferError;
 use super::model::{Conditioning, Model, finite};
 use super::noise::Noise;
 use super::preview::{Draft, Preview};
-use super::resident::{Home, Kernels};
+use super::resident::Home;
 use super::scheduler::{Plan, Sampler};
 use super::spec::ImageSpec;
 use std::sync::Arc;
@@ -159,16 +159,6 @@ impl Row {
         finite(&self.latents, "unet")
     }
 
-    /// Brings the latents to the host, wherever they are, to be looked at.
-    #[cfg(test)]
-    pub fn look(&mut self) -> &[f32] {
-        let model = Arc::clone(&self.model);
-        if let Some(kernels) = model.resident() {
-            self.fetch(kernels).unwrap();
-        }
-        &self.latents
-    }
-
     /// Replaces the first latents (already scaled by the plan's `init_noise_sigma`).
     #[cfg(test)]
     pub fn set_latents(&mut self, latents: &[f32]) {
@@ -186,15 +176,18 @@ impl Row {
         ]
     }
 
-    /// Brings the latents to the host, if they are on the device.
-    pub(super) fn fetch(&mut self, kernels: &Kernels) -> Result<(), InferError> {
-        if let Some(home) = &self.home {
+    /// The latents as they stand, brought to the host where they are on the device.
+    ///
+    /// # Errors
+    /// The device does not give them.
+    pub fn look(&mut self) -> Result<&[f32], InferError> {
+        if let (Some(home), Some(kernels)) = (&self.home, self.model.resident()) {
             self.latents = home.latents(kernels, self.latent_shape())?;
         }
-        Ok(())
+        Ok(&self.latents)
     }
 
-    /// The latents, as they were when they last were on the host.
+    /// The latents as they were when they last were on the host.
     pub fn latents(&self) -> &[f32] {
         &self.latents
     }

@@ -38,6 +38,15 @@ pub struct Home {
     place: usize,
 }
 
+/// Bytes that a row of a call takes on the device at most, besides what the denoiser's run does: in
+/// its state, the next one and one that both came from, in what is shown to the denoiser and given
+/// by it, and in its text.
+pub fn bytes(row: &Row) -> u64 {
+    let latents = row.latents.len() * (3 * row.model.scheduler.planes() + 4);
+    let text = row.positive.hidden.len() + row.positive.pooled.len();
+    (latents + text) as u64 * size_of::<f32>() as u64
+}
+
 /// A row's step, before anything of it is carried out.
 struct Plan {
     sampler: Sampler,
@@ -120,7 +129,7 @@ pub fn step(
             place,
         });
         if row.is_finished() {
-            row.fetch(kernels)?;
+            row.look()?;
             row.home = None;
         }
     }

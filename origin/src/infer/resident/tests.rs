@@ -168,6 +168,31 @@ fn what_is_on_the_device_goes_with_its_rows() {
     assert_eq!(state.strong_count(), 0);
 }
 
+/// With a memory budget a call keeps nothing, and what it holds meanwhile is reckoned with it.
+#[test]
+fn with_a_memory_budget_tensors_go_with_their_call_and_are_counted() {
+    let within = |latents| {
+        let mut settings = settings_at(&goldens().join("model"), latents);
+        settings.memory_mib = 512;
+        Engine::load(&settings).unwrap()
+    };
+    let [host, device] = [Latents::Host, Latents::Device].map(within);
+    let wanted = wish("a red apple", 3, 4.0);
+    let free = load(&goldens().join("model"));
+    let pictures = finish(&device, device.rows(&wanted).unwrap());
+    assert_eq!(pictures, finish(&free, free.rows(&wanted).unwrap()));
+    let [of_host, of_device] = [&host, &device].map(|engine| engine.shelf().find("").unwrap());
+    assert!(of_device.calls().replays().is_empty());
+    let pixels = (wanted.width * wanted.height) as u64;
+    let row = device.rows(&wanted).unwrap().remove(0);
+    let more = of_device.need(pixels, 1).call - of_host.need(pixels, 1).call;
+    assert_eq!(
+        more,
+        2 * super::bytes(&row),
+        "doubled, as all tensors are for the allocator"
+    );
+}
+
 /// A call of one size is tried as a graph after three; where there is none to replay it is run
 /// again, so that its numbers are the same and only the clock decides.
 #[test]
