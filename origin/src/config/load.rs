@@ -311,6 +311,22 @@ mod tests {
     }
 
     #[test]
+    fn settings_of_the_engine_that_cannot_work_are_refused() {
+        for (text, words) in [
+            ("gpus = []", "infer.gpus"),
+            ("gpus = [1, 0, 1]", "twice"),
+            ("threads = 5000", "infer.threads"),
+            ("vae_tile = 100", "infer.vae_tile"),
+            ("scheduler = \"None\"", "infer.scheduler"),
+            ("models = []", "infer.models"),
+        ] {
+            let error = with(&format!("[infer]\n{text}\n"), &[]).unwrap_err();
+            assert!(error.contains(words), "{text}: {error}");
+        }
+        with("[infer]\ngpus = [0, 1]\n", &[]).unwrap();
+    }
+
+    #[test]
     fn no_error_shows_a_value() {
         let error = with("", &[("SIGNET_QUEUE__DEPTH", "hunter2")]).unwrap_err();
         assert!(!error.contains("hunter2"), "{error}");

@@ -72,6 +72,10 @@ impl Settings {
         self.state.validate()?;
         crate::quota::plans::validate(&self.plans)?;
         self.queue.validate()?;
+        // Where all pictures come from elsewhere there is no model to load.
+        if !(self.infer.models.is_empty() && self.provider.is_on()) {
+            self.infer.validate()?;
+        }
         self.provider.validate()?;
         self.uploads.validate()?;
         self.sweep.validate()?;
