@@ -5,8 +5,8 @@
 //! stay on the device, `resident` takes the step instead.
 
 use super::error::InferError;
-use super::graph::Feed;
 use super::model::{Model, finite};
+use super::numbers::Feed;
 use super::resident;
 use super::row::Row;
 

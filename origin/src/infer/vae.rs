@@ -2,8 +2,9 @@
 //! a size both work in tiles, so that their memory does not grow with the picture.
 
 use super::error::InferError;
-use super::graph::{Feed, Graph};
+use super::graph::Graph;
 use super::model::finite;
+use super::numbers::Feed;
 use super::pixels::Pixels;
 use super::tiles::{Canvas, Place, starts};
 

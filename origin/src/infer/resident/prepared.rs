@@ -4,53 +4,17 @@
 use super::kernel::Kind;
 use super::kernels::{Kernels, floats, numbers, on_host};
 use super::replay::{MOST_GRAPHS, Replay, agree};
+use super::rows::{Rows, Shape, Told};
 use crate::infer::error::InferError;
 use crate::infer::graph::{Graph, Port};
-use crate::infer::model::{Conditioning, Model};
+use crate::infer::model::Model;
 use ort::session::IoBinding;
 use ort::value::{DynTensor, TensorElementType};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
 
 /// Calls kept prepared for a model. Each holds its rows' texts and latents.
 const KEPT: usize = 16;
-
-/// What sets one prepared call apart from another.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Shape {
-    /// Rows of the call.
-    pub rows: usize,
-    /// Of the latents.
-    pub channels: usize,
-    /// Of the latents.
-    pub height: usize,
-    /// Of the latents.
-    pub width: usize,
-    /// Of a prompt.
-    pub tokens: usize,
-}
-
-impl Shape {
-    fn sample(self) -> [i64; 4] {
-        [self.rows, self.channels, self.height, self.width].map(|n| n as i64)
-    }
-}
-
-/// One row of a call: what the denoiser is told besides latents and timestep.
-#[derive(Debug, Clone)]
-pub struct Told {
-    /// Its prompt.
-    pub text: Arc<Conditioning>,
-    /// LCM: the guidance embedding, by the scale's bits.
-    pub guidance: u32,
-}
-
-impl PartialEq for Told {
-    fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.text, &other.text) && self.guidance == other.guidance
-    }
-}
 
 /// A call that is ready but for its numbers.
 pub struct Prepared {
@@ -81,9 +45,9 @@ impl Calls {
         &mut self,
         kernels: &Kernels,
         model: &Model,
-        shape: Shape,
-        told: &[Told],
+        rows: &Rows,
     ) -> Result<(&mut Prepared, &AtomicI32), InferError> {
+        let shape = rows.shape;
         let known = self.prepared.iter().position(|one| one.shape == shape);
         let prepared = match known {
             Some(i) => self.prepared.remove(i),
@@ -91,7 +55,7 @@ impl Calls {
                 if self.prepared.len() >= KEPT {
                     self.prepared.remove(0);
                 }
-                Prepared::new(kernels, model, shape, told)?
+                Prepared::new(kernels, model, rows)?
             }
         };
         self.prepared.push(prepared);
@@ -113,49 +77,9 @@ impl Calls {
     }
 }
 
-/// What an input takes, beyond `told`: the numbers of all rows one after the other.
-type Numbers = (&'static str, Vec<i64>, Vec<f32>);
-
-fn others(model: &Model, shape: Shape, told: &[Told], time_ids: [f32; 6]) -> Vec<Numbers> {
-    let rows = shape.rows as i64;
-    let mut hidden = Vec::new();
-    let mut pooled = Vec::new();
-    let mut ids = Vec::new();
-    let mut guidance = Vec::new();
-    for row in told {
-        hidden.extend_from_slice(&row.text.hidden);
-        pooled.extend_from_slice(&row.text.pooled);
-        ids.extend_from_slice(&time_ids);
-        if let Some(size) = model.guidance_embedding {
-            let scale = f32::from_bits(row.guidance) - 1.0;
-            crate::infer::batch::guidance_embedding(scale, size, &mut guidance);
-        }
-    }
-    let wide = |numbers: &Vec<f32>, parts: i64| numbers.len() as i64 / parts.max(1);
-    let tokens = shape.tokens as i64;
-    let all = [
-        (
-            "encoder_hidden_states",
-            vec![rows, tokens, wide(&hidden, rows * tokens)],
-            hidden,
-        ),
-        ("text_embeds", vec![rows, wide(&pooled, rows)], pooled),
-        ("time_ids", vec![rows, 6], ids),
-        ("timestep_cond", vec![rows, wide(&guidance, rows)], guidance),
-    ];
-    let mut all = Vec::from(all);
-    all.retain(|(name, ..)| model.unet.input(name).is_some());
-    all
-}
-
 impl Prepared {
-    fn new(
-        kernels: &Kernels,
-        model: &Model,
-        shape: Shape,
-        told: &[Told],
-    ) -> Result<Self, InferError> {
-        let unet = &model.unet;
+    fn new(kernels: &Kernels, model: &Model, rows: &Rows) -> Result<Self, InferError> {
+        let (unet, shape) = (&model.unet, rows.shape);
         let sample = kernels.tensor(unet.need_input("sample")?.element, &shape.sample())?;
         let port = unet.need_input("timestep")?;
         let timestep_shape = match (model.timestep_per_row, port.shape.len()) {
@@ -165,7 +89,7 @@ impl Prepared {
         };
         let timestep = kernels.tensor(port.element, &timestep_shape)?;
         let mut tensors = Vec::new();
-        for (name, size, _) in others(model, shape, told, [0.0; 6]) {
+        for (name, size, _) in rows.others(model) {
             tensors.push((name, kernels.tensor(unet.need_input(name)?.element, &size)?));
         }
         let given: &Port = unet.first_output()?;
@@ -200,7 +124,6 @@ impl Prepared {
         model: &Model,
         state: &DynTensor,
         rows: &Rows,
-        time_ids: [f32; 6],
     ) -> Result<(), InferError> {
         let count = self.shape.rows as i64;
         let element = *self.sample.data_type();
@@ -221,7 +144,7 @@ impl Prepared {
         if self.told != rows.told {
             // Nothing is known of what lies there, should one of them fail.
             self.told.clear();
-            let fresh = others(model, self.shape, &rows.told, time_ids);
+            let fresh = rows.others(model);
             for ((_, shape, values), (_, tensor)) in fresh.into_iter().zip(&mut self.others) {
                 carry(kernels, &shape, values, tensor)?;
             }
@@ -287,34 +210,6 @@ impl Prepared {
         let kind = Kind::Widen(*self.output.data_type());
         kernels.run(kind, &[("x", &self.output)], &mut [("out", &mut wide)])?;
         Ok(numbers(&wide)?.to_vec())
-    }
-}
-
-/// The rows of a call, in the call's order.
-#[derive(Debug, Default)]
-pub struct Rows {
-    /// Where each one's latents lie in the state.
-    pub places: Vec<i64>,
-    /// What they are multiplied with before the denoiser sees them.
-    pub scales: Vec<f32>,
-    /// Timesteps.
-    pub times: Vec<f32>,
-    /// What the denoiser is told.
-    pub told: Vec<Told>,
-}
-
-impl Rows {
-    /// Repeats the first row until there are `count`: for exports with a fixed number.
-    pub fn fill_up(&mut self, count: usize) {
-        fn repeat<T: Clone>(values: &mut Vec<T>, count: usize) {
-            if let Some(first) = values.first().cloned() {
-                values.resize(count.max(values.len()), first);
-            }
-        }
-        repeat(&mut self.places, count);
-        repeat(&mut self.scales, count);
-        repeat(&mut self.times, count);
-        repeat(&mut self.told, count);
     }
 }
 
