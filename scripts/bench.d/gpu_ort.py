@@ -4,13 +4,12 @@ ms a request, as JSON.
 python gpu_ort.py MODEL
 """
 
-import json
 import sys
-import time
 
 import numpy as np
 import onnxruntime
 import torch
+from gpu_timing import measure
 
 folder = sys.argv[1]
 PROVIDER = ("CUDAExecutionProvider", {"cudnn_conv_algo_search": "HEURISTIC"})
@@ -59,15 +58,4 @@ def make(n: int, steps: int) -> None:
         decoder.run((1, 3, 512, 512), **{decoder.session.get_inputs()[0].name: row}).cpu()
 
 
-rows = []
-for n, steps in ((1, 1), (4, 1), (4, 4)):
-    for _ in range(5):
-        make(n, steps)
-    torch.cuda.synchronize()
-    begun = time.perf_counter()
-    for _ in range(25):
-        make(n, steps)
-    torch.cuda.synchronize()
-    ms = (time.perf_counter() - begun) / 25 * 1000
-    rows.append({"n": n, "steps": steps, "ms": ms, "version": onnxruntime.__version__})
-print(json.dumps(rows))
+measure(make, onnxruntime.__version__)

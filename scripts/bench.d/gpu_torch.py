@@ -1,10 +1,8 @@
 """torch with compile on a denoiser and decoder of SD-Turbo's size, half precision, 512 x 512: ms a request, as JSON."""
 
-import json
-import time
-
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
+from gpu_timing import measure
 
 torch.manual_seed(0)
 options = {"device": "cuda", "dtype": torch.float16}
@@ -27,14 +25,4 @@ def make(n: int, steps: int) -> None:
     decode(latents).cpu()
 
 
-rows = []
-for n, steps in ((1, 1), (4, 1), (4, 4)):
-    for _ in range(5):
-        make(n, steps)
-    torch.cuda.synchronize()
-    begun = time.perf_counter()
-    for _ in range(25):
-        make(n, steps)
-    torch.cuda.synchronize()
-    rows.append({"n": n, "steps": steps, "ms": (time.perf_counter() - begun) / 25 * 1000, "version": torch.__version__})
-print(json.dumps(rows))
+measure(make, torch.__version__)
