@@ -14,6 +14,10 @@ use std::path::{Path, PathBuf};
 /// Rows of the denoiser's batch that a plain [`Engine::generate`] uses at once.
 const GENERATE_SLOTS: usize = 8;
 
+/// Pixels of a request whose rows are laid out between two steps; the noise of larger ones is drawn
+/// beside them.
+const READY_PIXELS: usize = 1 << 20;
+
 /// Progress of [`Engine::generate`], after each step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StepEvent {
@@ -168,7 +172,9 @@ impl Engine {
         };
         let (prompt, negative) = model.prompts_of(spec);
         let knows_negative = negative.is_none_or(|prompt| model.knows(prompt, true));
-        spec.init.is_none() && knows_negative && model.knows(prompt, false)
+        // Drawing the first noise is a matter of microseconds up to here.
+        let is_small = spec.n * spec.width * spec.height <= READY_PIXELS;
+        is_small && spec.init.is_none() && knows_negative && model.knows(prompt, false)
     }
 
     /// Takes one step with every row, sharing denoiser calls where keys agree, at most

@@ -29,12 +29,15 @@ impl Engines {
         if first.device() != "cuda" {
             return Ok(Self::of(Arc::new(first), Vec::new()));
         }
-        let load = |gpu: &u32| Engine::load_on(settings, *gpu).map(|engine| (*gpu, engine));
+        // Nothing is loaded on the CPU for a GPU that is not there.
+        let on_gpu = Settings {
+            device: Device::Cuda,
+            ..settings.clone()
+        };
         let mut others = Vec::new();
-        for loaded in at_once(rest, load) {
+        for loaded in at_once(rest, |gpu| Engine::load_on(&on_gpu, *gpu)) {
             match loaded {
-                Ok((_, engine)) if engine.device() == "cuda" => others.push(Arc::new(engine)),
-                Ok((gpu, _)) => tracing::warn!(gpu, "this GPU cannot be used and is done without"),
+                Ok(engine) => others.push(Arc::new(engine)),
                 Err(error) if settings.device == Device::Cuda => return Err(error),
                 Err(error) => tracing::warn!(%error, "a GPU cannot be used and is done without"),
             }
@@ -127,6 +130,14 @@ impl Engines {
     /// # Errors
     /// `UnknownModel`, `LastModel`.
     pub fn unload(&self, name: &str) -> Result<(), InferError> {
+        let only = |engine: &Arc<Engine>| {
+            let models = engine.models();
+            models.len() == 1 && models.iter().any(|model| model.name == name)
+        };
+        // It stays everywhere or goes everywhere.
+        if self.each().any(only) {
+            return Err(InferError::LastModel(name.to_owned()));
+        }
         let outcomes = self.each().map(|engine| engine.unload(name));
         // One that never came to a GPU is out there already.
         let told =

@@ -1,6 +1,7 @@
 //! One ONNX graph: what it takes and gives as the file says, and running it.
 
 use super::arena::{self, Held};
+use super::device;
 use super::error::InferError;
 use super::numbers::{Feed, fed, widened};
 use super::runtime::Runtime;
@@ -46,15 +47,15 @@ pub struct Graph {
     session: Mutex<Session>,
     nanoseconds: AtomicU64,
     gpu: Option<u32>,
+    /// For runs that are neither captured nor replayed.
+    pub(super) plain: Option<RunOptions>,
     /// With a memory budget: a run gives back what it took.
-    pub(super) frugal: Option<RunOptions>,
+    pub(super) is_frugal: bool,
     /// Bytes that its weights take.
     pub weights: u64,
     /// Bytes of them that its arena holds.
     at_rest: u64,
-    /// Whether it was loaded so that its runs can be captured as CUDA graphs.
-    captures: bool,
-    /// Whether they still may be.
+    /// Whether its runs may be captured as CUDA graphs.
     pub(super) may_capture: AtomicBool,
 }
 
@@ -89,15 +90,20 @@ impl Graph {
     ) -> Result<Self, InferError> {
         let gpu = runtime.gpu();
         let unusable = |error: ort::Error| InferError::broken(&file, error.message());
-        let frugal = runtime.ledger.budget.map(|_| frugal(gpu)).transpose();
-        let frugal = frugal.map_err(unusable)?;
-        let (weights, at_rest) = match frugal {
-            Some(_) => {
+        let is_frugal = runtime.ledger.budget.is_some();
+        let plain = match (is_frugal, captures) {
+            (true, _) => Some(frugal(gpu)),
+            (false, true) => Some(numbered(-1)),
+            (false, false) => None,
+        };
+        let plain = plain.transpose().map_err(unusable)?;
+        let (weights, at_rest) = match is_frugal {
+            true => {
                 let held = arena::held(&session, gpu).map_err(unusable)?;
                 // Weights that were repacked for the processor are beside the arena.
                 (held.taken.max(size_of_graph(&file)), held.in_use)
             }
-            None => (0, 0),
+            false => (0, 0),
         };
         let ports = |outlets: &[ort::value::Outlet]| {
             outlets
@@ -124,10 +130,10 @@ impl Graph {
             session: Mutex::new(session),
             nanoseconds: AtomicU64::new(0),
             gpu,
-            frugal,
+            plain,
+            is_frugal,
             weights,
             at_rest,
-            captures,
             may_capture: AtomicBool::new(captures),
         })
     }
@@ -176,25 +182,29 @@ impl Graph {
         binding.map_err(|error| InferError::run(self.stage, &error))
     }
 
-    /// Runs the graph on tensors that are bound, capturing or replaying the CUDA graph of that
-    /// number if there is one; tells how long it took.
+    /// Runs the graph on tensors that are bound, replaying the CUDA graph of that number if there is
+    /// one; tells how long it took.
     pub fn run_bound(
         &self,
         binding: &IoBinding,
         graph: Option<i32>,
     ) -> Result<Duration, InferError> {
+        let _beside = device::share();
+        self.run_as(binding, graph)
+    }
+
+    /// Captures the CUDA graph of that number, with nothing else going on.
+    pub fn capture(&self, binding: &IoBinding, graph: i32) -> Result<(), InferError> {
+        let _alone = device::keep_alone();
+        self.run_as(binding, Some(graph)).map(drop)
+    }
+
+    fn run_as(&self, binding: &IoBinding, graph: Option<i32>) -> Result<Duration, InferError> {
         let failed = |error: ort::Error| InferError::run(self.stage, &error);
-        let mut numbered = None;
-        if self.captures || graph.is_some() {
-            let mut options = RunOptions::new().map_err(failed)?;
-            // Below zero: this run is neither captured nor replayed.
-            let number = graph.unwrap_or(-1).to_string();
-            options.set("gpu_graph_id", number).map_err(failed)?;
-            numbered = Some(options);
-        }
+        let of_graph = graph.map(numbered).transpose().map_err(failed)?;
         let mut session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
         let start = Instant::now();
-        match numbered.as_ref().or(self.frugal.as_ref()) {
+        match of_graph.as_ref().or(self.plain.as_ref()) {
             None => session.run_binding(binding),
             Some(options) => session.run_binding_with_options(binding, options),
         }
@@ -235,9 +245,10 @@ impl Graph {
                 })?;
             inputs.push((Cow::Borrowed(*name), value));
         }
+        let _beside = device::share();
         let mut session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
         let start = Instant::now();
-        let outputs = match &self.frugal {
+        let outputs = match &self.plain {
             None => session.run(inputs),
             Some(options) => session.run_with_options(inputs, options),
         };
@@ -252,6 +263,13 @@ impl Graph {
         }
         Ok(())
     }
+}
+
+/// A run that captures the CUDA graph of that number, or replays it; below zero it does neither.
+fn numbered(graph: i32) -> ort::Result<RunOptions> {
+    let mut options = RunOptions::new()?;
+    options.set("gpu_graph_id", graph.to_string())?;
+    Ok(options)
 }
 
 /// Has the arena give back what it has free when a run is over.

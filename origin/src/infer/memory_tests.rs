@@ -36,8 +36,8 @@ fn frugal(path: &Path, mib: u64) -> (Settings, Runtime) {
 fn hoarding(path: &Path) -> Arc<Model> {
     let (settings, runtime) = frugal(path, 4096);
     let mut model = Model::load(&runtime, None, path, &settings).unwrap();
-    model.unet.frugal = None;
-    model.vae.decoder.frugal = None;
+    model.unet.plain = None;
+    model.vae.decoder.plain = None;
     Arc::new(model)
 }
 

@@ -11,6 +11,7 @@
 mod arena;
 mod batch;
 mod cli;
+mod device;
 mod engine;
 mod engines;
 mod error;

@@ -106,8 +106,8 @@ impl Model {
             Some(_) => Graph::load_to_capture(runtime, "unet", at("unet/model.onnx"))?,
             None => Graph::load(runtime, "unet", at("unet/model.onnx"))?,
         };
-        let ports = unet.inputs.iter().chain(&unet.outputs);
-        let can_stay = ports.map(|port| port.element).all(resident::is_supported);
+        let mut ports = unet.inputs.iter().chain(&unet.outputs);
+        let can_stay = ports.all(|port| resident::is_supported(port.element));
         let kernels = kernels.filter(|_| can_stay).cloned();
         let decoder = Graph::load(runtime, "vae_decoder", at("vae_decoder/model.onnx"))?;
         let encoder_file = at("vae_encoder/model.onnx");

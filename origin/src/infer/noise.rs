@@ -67,6 +67,8 @@ impl Noise {
         }
         self.draw += 1;
         use_them(&self.buffer);
+        // Its room is kept, and a copy of this source is small.
+        self.buffer.clear();
     }
 }
 

@@ -44,6 +44,7 @@ pub fn settle_residence(model: &Arc<Model>) {
         "latents visit the host at every step"
     );
     model.set_resident(false);
+    model.calls().clear();
 }
 
 /// One step and a picture, at the smallest size.

@@ -20,7 +20,7 @@ pub struct Row {
     pub(super) sampler: Sampler,
     pub(super) noise: Noise,
     pub(super) kept: Option<Kept>,
-    /// Where the latents lie while they are on the device; those above are none then.
+    /// Where the latents lie while they are on the device; those above are old then.
     pub(super) home: Option<Home>,
     /// Set by whoever wants a preview of the next step; holds what it showed after it.
     preview: Preview,

@@ -1,5 +1,6 @@
 //! Finding and loading ONNX Runtime, once for the process.
 
+use super::device;
 use super::error::InferError;
 use super::memory::Ledger;
 use super::settings::{Device, Settings};
@@ -82,6 +83,7 @@ impl Runtime {
 
     /// Loads one graph.
     pub fn session(&self, file: &Path) -> Result<Session, InferError> {
+        let _beside = device::share();
         self.builder(self.device == "cuda", false)?
             .commit_from_file(file)
             .map_err(|error| InferError::broken(file, error.message()))
@@ -94,6 +96,7 @@ impl Runtime {
         if self.device != "cuda" || !self.captures || self.ledger.budget.is_some() {
             return None;
         }
+        let _beside = device::share();
         let session = self.builder(true, true).ok()?.commit_from_file(file);
         session
             .inspect_err(|error| tracing::info!(?file, %error, "no CUDA graphs of this model"))

@@ -68,7 +68,13 @@ impl Shelf {
             Latents::Device => true,
             Latents::Auto => runtime.gpu().is_some(),
         };
-        let kernels = stay.then(|| Kernels::new(&runtime)).transpose()?;
+        let kernels = match stay.then(|| Kernels::new(&runtime)).transpose() {
+            Err(error) if settings.latents == Latents::Auto => {
+                tracing::warn!(%error, "latents visit the host at every step");
+                None
+            }
+            kernels => kernels?,
+        };
         let shelf = Self {
             runtime: Some(runtime),
             kernels: kernels.map(Arc::new),

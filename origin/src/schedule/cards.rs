@@ -46,9 +46,10 @@ impl<W: Work> Cards<W> {
         let best = able.min_by_key(|(work, queue)| {
             let lacks_memory = work.shortage(spec) > 0;
             let stats = queue.stats();
-            // Before a rate is known every delay is none.
+            // Before a rate is known every time is none.
             let jobs = stats.queued + stats.running;
-            (lacks_memory, queue.delay(spec, user, weight), jobs)
+            let end = queue.time_to_end(spec, user, weight);
+            (lacks_memory, queue.is_full(), end, jobs)
         });
         best.map(|(_, queue)| queue)
     }

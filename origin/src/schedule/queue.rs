@@ -208,9 +208,7 @@ impl Queue {
             deadline,
         } = job;
         let (pixels, lacking) = (self.inner.measure)(&spec);
-        let cost = spec.n as u64
-            * spec.steps_run() as u64
-            * (spec.width * spec.height * spec.branches()) as u64;
+        let cost = cost(&spec);
         let shared = &self.inner.shared;
         let mut state = shared.lock();
         if state.stopping {
@@ -277,10 +275,21 @@ impl Queue {
     }
 
     /// By how much later a job like this would end than on an idle machine.
-    pub fn delay(&self, spec: &ImageSpec, user: &str, weight: u32) -> Duration {
-        let area = spec.width as u64 * spec.height as u64;
-        let cost = spec.n as u64 * spec.steps_run() as u64 * area * spec.branches() as u64;
-        self.inner.shared.lock().delay(user, weight, cost)
+    #[cfg(test)]
+    pub(super) fn delay(&self, spec: &ImageSpec, user: &str, weight: u32) -> Duration {
+        self.inner.shared.lock().delay(user, weight, cost(spec))
+    }
+
+    /// In how long a job like this would end.
+    pub fn time_to_end(&self, spec: &ImageSpec, user: &str, weight: u32) -> Duration {
+        let (state, cost) = (self.inner.shared.lock(), cost(spec));
+        state.delay(user, weight, cost) + state.rate.time_for(cost)
+    }
+
+    /// Whether as many jobs wait as may.
+    pub fn is_full(&self) -> bool {
+        let state = self.inner.shared.lock();
+        state.queued() >= state.settings.depth
     }
 
     #[cfg(test)]
@@ -320,4 +329,10 @@ impl Queue {
         // The channel carries nothing; it closes when the thread ends.
         while ended.changed().await.is_ok() {}
     }
+}
+
+/// Work of a job, in pixels times denoiser rows times steps.
+fn cost(spec: &ImageSpec) -> u64 {
+    let area = spec.width as u64 * spec.height as u64;
+    spec.n as u64 * spec.steps_run() as u64 * area * spec.branches() as u64
 }

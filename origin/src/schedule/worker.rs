@@ -25,6 +25,9 @@ const IDLE: Duration = match cfg!(test) {
     false => Duration::from_millis(500),
 };
 
+/// Jobs whose prompts are encoded ahead of their turn at most: no more than a model keeps.
+const MOST_AHEAD: usize = 16;
+
 /// Runs until the queue is stopped and everything has ended.
 pub fn run<W: Work>(work: &W, shared: &Shared) {
     rehearse(work, shared);
@@ -176,7 +179,7 @@ impl<W: Work> Worker<'_, W> {
             return;
         }
         let mut state = self.shared.lock();
-        let count = state.settings.max_batch;
+        let count = state.settings.max_batch.min(MOST_AHEAD);
         let next = state.take_ahead(count);
         drop(state);
         for (job, life, spec) in next {

@@ -127,42 +127,45 @@ impl Step<'_> {
         Ok((next, sound))
     }
 
-    /// Takes down what rows look like whose preview is wanted: of each, a step to the clean picture.
-    pub fn preview(&self, rows: &mut [&mut Row]) -> Result<(), InferError> {
-        let [channels, height, width] = rows.first().map_or([0; 3], |row| row.latent_shape());
+    /// Takes down what rows look like whose preview is wanted. One that fails is a preview less.
+    pub fn preview(&self, rows: &mut [&mut Row]) {
         for place in 0..rows.len() {
-            let Some(row) = rows.get(place).filter(|row| row.wants_preview()) else {
-                continue;
-            };
-            let [of_latents, of_output] = row.sampler.clean_weights();
-            let mut weights = vec![0.0; self.planes + 1];
-            if let [first, .., last] = weights.as_mut_slice() {
-                (*first, *last) = (of_latents, of_output);
-            }
-            let weights = floats(&[1, self.planes as i64 + 1, 1, 1, 1], weights)?;
-            let of_state = [1, self.planes, channels, height, width].map(|n| n as i64);
-            let from = places(&[1], vec![place as i64])?;
-            let single = TensorElementType::Float32;
-            let mut alone = self.kernels.tensor(single, &of_state)?;
-            let inputs = [("state", self.state), ("rows", &from)];
-            self.kernels
-                .run(Kind::Pick, &inputs, &mut [("out", &mut alone)])?;
-            let (one, zero) = (floats(&[1; 5], vec![1.0])?, floats(&[1; 5], vec![0.0])?);
-            let mut clean = on_host(&[1, 1, channels, height, width].map(|n| n as i64))?;
-            let mut sound = on_host(&[1])?;
-            self.run(
-                &alone,
-                rows,
-                &[place],
-                [&weights, &zero, &zero, &one, &zero],
-                (&mut clean, &mut sound),
-            )?;
-            let clean = numbers(&clean)?.to_vec();
-            if let Some(row) = rows.get_mut(place) {
+            if rows.get(place).is_some_and(|row| row.wants_preview())
+                && let Ok(clean) = self.aim(rows, place)
+                && let Some(row) = rows.get_mut(place)
+            {
                 row.saw(clean);
             }
         }
-        Ok(())
+    }
+
+    /// The clean latents that a row's step aims at, on the host.
+    fn aim(&self, rows: &[&mut Row], place: usize) -> Result<Vec<f32>, InferError> {
+        let row = rows.get(place).ok_or(InferError::Panicked)?;
+        let [channels, height, width] = row.latent_shape();
+        let [of_latents, of_output] = row.sampler.clean_weights();
+        let mut weights = vec![0.0; self.planes + 1];
+        if let [first, .., last] = weights.as_mut_slice() {
+            (*first, *last) = (of_latents, of_output);
+        }
+        let weights = floats(&[1, self.planes as i64 + 1, 1, 1, 1], weights)?;
+        let of_state = [1, self.planes, channels, height, width].map(|n| n as i64);
+        let from = places(&[1], vec![place as i64])?;
+        let mut alone = self.kernels.tensor(TensorElementType::Float32, &of_state)?;
+        let inputs = [("state", self.state), ("rows", &from)];
+        self.kernels
+            .run(Kind::Pick, &inputs, &mut [("out", &mut alone)])?;
+        let (one, zero) = (floats(&[1; 5], vec![1.0])?, floats(&[1; 5], vec![0.0])?);
+        let mut clean = on_host(&[1, 1, channels, height, width].map(|n| n as i64))?;
+        let mut sound = on_host(&[1])?;
+        self.run(
+            &alone,
+            rows,
+            &[place],
+            [&weights, &zero, &zero, &one, &zero],
+            (&mut clean, &mut sound),
+        )?;
+        Ok(numbers(&clean)?.to_vec())
     }
 
     /// Runs [`Kind::Advance`] for the rows at `of`.

@@ -1,6 +1,7 @@
 //! The small graphs that do on the device what the host does elsewhere between two calls of the
 //! denoiser. Made here, node by node; every number depends on its own row alone.
 
+use crate::infer::device;
 use crate::infer::graph::frugal;
 use crate::infer::runtime::Runtime;
 use ort::editor::{Graph, Model, Node, ONNX_DOMAIN, Opset};
@@ -60,6 +61,7 @@ impl Kernel {
             Kind::Widen(element) => draft.cast(element, SINGLE, 4)?,
             Kind::Advance { planes, element } => draft.advance(planes, element)?,
         }
+        let _beside = device::share();
         let session = draft.finish(runtime)?;
         let frugal = runtime.ledger.budget.map(|_| frugal(runtime.gpu()));
         Ok(Self {
@@ -74,6 +76,7 @@ impl Kernel {
         inputs: &[(&str, &DynTensor)],
         outputs: &mut [(&str, &mut DynTensor)],
     ) -> ort::Result<()> {
+        let _beside = device::share();
         let mut session = self.lock();
         let mut binding: IoBinding = session.create_binding()?;
         for (name, value) in inputs {

@@ -1,6 +1,7 @@
 //! The small graphs of one device, each made when it is first needed, and memory there.
 
 use super::kernel::{Kernel, Kind};
+use crate::infer::device;
 use crate::infer::error::InferError;
 use crate::infer::runtime::Runtime;
 use ort::memory::{AllocationDevice, Allocator, AllocatorType, MemoryInfo, MemoryType};
@@ -68,6 +69,7 @@ impl Kernels {
         element: TensorElementType,
         shape: &[i64],
     ) -> Result<DynTensor, InferError> {
+        let _beside = device::share();
         let allocator = self
             .allocator
             .lock()

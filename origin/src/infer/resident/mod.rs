@@ -30,7 +30,7 @@ use super::row::Row;
 use advance::{Plan, Step};
 use gather::gather;
 use rows::lay_out;
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard};
 
 /// Bytes that a row of a call takes on the device at most, besides what the denoiser's run does: in
 /// its state, the next one and one that both came from, in what is shown to the denoiser and given
@@ -66,9 +66,9 @@ pub fn step(
     let plans = placed.iter().map(|row| Plan::of(row));
     let plans = plans.collect::<Result<Vec<_>, _>>()?;
 
-    let mut calls = model.calls();
+    let mut calls = Kept(model.calls(), model.unet.is_frugal);
     let (of_call, pairs) = lay_out(&model, &placed)?;
-    let (prepared, graphs) = calls.of(kernels, &model, &of_call)?;
+    let (prepared, graphs) = calls.0.of(kernels, &model, &of_call)?;
     prepared.fill(kernels, &model, &state, &of_call)?;
     let output = prepared.run(kernels, &model.unet, graphs)?;
 
@@ -79,11 +79,8 @@ pub fn step(
         pairs: &pairs,
         planes,
     };
-    step.preview(&mut placed)?;
+    step.preview(&mut placed);
     let (next, sound) = step.advance(&placed, &plans)?;
-    if model.unet.frugal.is_some() {
-        calls.clear();
-    }
     drop(calls);
     let next = Arc::new(next);
     let settled = placed.iter_mut().zip(plans).zip(sound).enumerate();
@@ -97,6 +94,17 @@ pub fn step(
     // Back into the order in which the rows came.
     outcomes.sort_by_key(|(place, _)| order.iter().position(|of_row| of_row == place));
     Ok(outcomes.into_iter().map(|(_, outcome)| outcome).collect())
+}
+
+/// The prepared calls during a step. With a memory budget they are gone after it, however it ends.
+struct Kept<'a>(MutexGuard<'a, Calls>, bool);
+
+impl Drop for Kept<'_> {
+    fn drop(&mut self) {
+        if self.1 {
+            self.0.clear();
+        }
+    }
 }
 
 /// What becomes of a row that has moved; its last step brings its latents to the host.

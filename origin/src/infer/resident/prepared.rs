@@ -11,7 +11,6 @@ use crate::infer::model::Model;
 use ort::session::IoBinding;
 use ort::value::{DynTensor, TensorElementType};
 use std::sync::atomic::{AtomicI32, Ordering};
-use std::time::Duration;
 
 /// Calls kept prepared for a model. Each holds its rows' texts and latents.
 const KEPT: usize = 16;
@@ -160,47 +159,60 @@ impl Prepared {
         unet: &Graph,
         graphs: &AtomicI32,
     ) -> Result<&DynTensor, InferError> {
-        let number = match self.replay {
-            Replay::Graph(number) => Some(number),
-            _ => None,
-        };
-        let took = unet.run_bound(&self.binding, number)?;
-        let may_capture = unet.may_capture.load(Ordering::Relaxed);
-        if number.is_none() && may_capture && self.replay.note(took) {
-            self.try_graph(kernels, unet, graphs)?;
+        match self.replay {
+            Replay::Graph(number) => {
+                if let Err(error) = unet.run_bound(&self.binding, Some(number)) {
+                    tracing::warn!(%error, "a CUDA graph failed; its calls go on without");
+                    self.replay = Replay::Plain;
+                    unet.run_bound(&self.binding, None)?;
+                }
+            }
+            Replay::Captured(number) => self.compare(kernels, unet, number)?,
+            Replay::Untried(_) | Replay::Plain => {
+                unet.run_bound(&self.binding, None)?;
+                let may_capture = unet.may_capture.load(Ordering::Relaxed);
+                if may_capture && self.replay.note() {
+                    self.capture(unet, graphs)?;
+                }
+            }
         }
         Ok(&self.output)
     }
 
-    /// Captures a graph of the call that was just made and replays it on the same numbers.
-    fn try_graph(
-        &mut self,
-        kernels: &Kernels,
-        unet: &Graph,
-        graphs: &AtomicI32,
-    ) -> Result<(), InferError> {
+    /// Captures a graph of the call that was just made.
+    fn capture(&mut self, unet: &Graph, graphs: &AtomicI32) -> Result<(), InferError> {
         let number = graphs.fetch_add(1, Ordering::Relaxed) + 1;
+        self.replay = Replay::Plain;
         if number > MOST_GRAPHS {
-            self.replay = Replay::Plain;
             return Ok(());
         }
-        let plain = self.given(kernels)?;
-        let tried = unet
-            .run_bound(&self.binding, Some(number))
-            .and_then(|_| unet.run_bound(&self.binding, Some(number)))
-            .and_then(|took| Ok((took, self.given(kernels)?)));
-        match tried {
-            Ok((took, replayed)) => self.replay.judge(number, agree(&plain, &replayed), took),
+        match unet.capture(&self.binding, number) {
+            Ok(()) => self.replay = Replay::Captured(number),
             Err(error) => {
-                tracing::warn!(%error, "a CUDA graph could not be captured; calls go on without");
+                tracing::warn!(%error, "no CUDA graph could be captured; calls go on without");
                 unet.may_capture.store(false, Ordering::Relaxed);
-                self.replay.judge(number, false, Duration::MAX);
-                // What the failed try left in the output is not the call's.
-                unet.run_bound(&self.binding, None)?;
             }
         }
-        tracing::debug!(shape = ?self.shape, replay = ?self.replay, "tried a CUDA graph");
-        Ok(())
+        // Whatever that left in the output is not the call's.
+        unet.run_bound(&self.binding, None).map(drop)
+    }
+
+    /// Makes a call plainly and by the captured graph, which shows whether the graph sees new
+    /// numbers, and decides.
+    fn compare(&mut self, kernels: &Kernels, unet: &Graph, number: i32) -> Result<(), InferError> {
+        let took = unet.run_bound(&self.binding, None)?;
+        let plain = self.given(kernels)?;
+        let replay = unet.run_bound(&self.binding, Some(number));
+        let replayed = replay.and_then(|took| Ok((took, self.given(kernels)?)));
+        match replayed {
+            Ok((faster, output)) => self.replay.judge(agree(&plain, &output), took, faster),
+            Err(_) => self.replay = Replay::Plain,
+        }
+        tracing::debug!(shape = ?self.shape, replay = ?self.replay, "compared a CUDA graph");
+        match self.replay {
+            Replay::Graph(_) => Ok(()),
+            _ => unet.run_bound(&self.binding, None).map(drop),
+        }
     }
 
     /// The denoiser's output, on the host.

@@ -12,13 +12,10 @@ pub const MOST_GRAPHS: i32 = 16;
 /// What is known of one prepared call.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Replay {
-    /// So many plain calls were made, the fastest of them so fast.
-    Untried {
-        /// Calls.
-        calls: usize,
-        /// The fastest.
-        fastest: Duration,
-    },
+    /// So many plain calls were made.
+    Untried(usize),
+    /// The graph of that number is captured and waits for a call with other numbers, to be compared.
+    Captured(i32),
     /// Plain for good.
     Plain,
     /// Replays the graph of that number.
@@ -27,36 +24,29 @@ pub enum Replay {
 
 impl Default for Replay {
     fn default() -> Self {
-        Self::Untried {
-            calls: 0,
-            fastest: Duration::MAX,
-        }
+        Self::Untried(0)
     }
 }
 
 impl Replay {
-    /// A plain call was made; whether a graph is to be tried now.
-    pub fn note(&mut self, took: Duration) -> bool {
-        let Self::Untried { calls, fastest } = self else {
+    /// A plain call was made; whether a graph is to be captured now.
+    pub fn note(&mut self) -> bool {
+        let Self::Untried(calls) = self else {
             return false;
         };
         *calls += 1;
-        // The first call of a size also sets up what the others find.
-        if *calls > 1 {
-            *fastest = took.min(*fastest);
-        }
         *calls >= PLAIN_CALLS
     }
 
-    /// Graph `number` was tried: its output was `same` as a plain call's, and its replay took so long.
-    pub fn judge(&mut self, number: i32, same: bool, took: Duration) {
-        let Self::Untried { fastest, .. } = *self else {
-            return;
-        };
-        *self = match same && took < fastest {
-            true => Self::Graph(number),
-            false => Self::Plain,
-        };
+    /// A captured graph was replayed beside a plain call: whether its output was the `same`, and how
+    /// long both took.
+    pub fn judge(&mut self, same: bool, plain: Duration, replayed: Duration) {
+        if let Self::Captured(number) = *self {
+            *self = match same && replayed < plain {
+                true => Self::Graph(number),
+                false => Self::Plain,
+            };
+        }
     }
 }
 
@@ -78,28 +68,27 @@ mod tests {
     const FAST: Duration = Duration::from_millis(2);
     const SLOW: Duration = Duration::from_millis(3);
 
-    fn tried(same: bool, took: Duration) -> Replay {
+    #[test]
+    fn a_size_is_worth_a_graph_when_it_comes_again() {
         let mut replay = Replay::default();
-        assert!(!replay.note(Duration::ZERO), "the first counts for nothing");
-        assert!(!replay.note(SLOW));
-        assert!(replay.note(SLOW + FAST));
-        replay.judge(4, same, took);
-        replay
+        assert_eq!([(); 3].map(|()| replay.note()), [false, false, true]);
+        assert!(!Replay::Plain.note() && !Replay::Graph(1).note());
     }
 
     #[test]
     fn a_graph_is_kept_only_if_it_gives_the_same_in_less_time() {
-        assert_eq!(tried(true, FAST), Replay::Graph(4));
-        assert_eq!(tried(true, SLOW), Replay::Plain);
-        assert_eq!(tried(false, FAST), Replay::Plain);
-    }
-
-    #[test]
-    fn what_is_decided_stays() {
-        let mut replay = tried(true, SLOW);
-        assert!(!replay.note(FAST));
-        replay.judge(5, true, Duration::ZERO);
-        assert_eq!(replay, Replay::Plain);
+        let judged = |same, plain, replayed| {
+            let mut replay = Replay::Captured(4);
+            replay.judge(same, plain, replayed);
+            // What is decided stays.
+            let decided = replay;
+            replay.judge(!same, replayed, plain);
+            assert_eq!(replay, decided);
+            replay
+        };
+        assert_eq!(judged(true, SLOW, FAST), Replay::Graph(4));
+        assert_eq!(judged(true, FAST, SLOW), Replay::Plain);
+        assert_eq!(judged(false, SLOW, FAST), Replay::Plain);
     }
 
     #[test]
