@@ -107,11 +107,10 @@ impl Engine {
     /// Pixels of the smallest denoiser call that can carry a picture of this request: its size
     /// times its rows, or times those that the export fixed.
     pub fn call_pixels(&self, spec: &ImageSpec) -> u64 {
-        let (guided, fixed) = match self.shelf.find(&spec.model) {
-            Ok(model) => (model.guidance_embedding.is_none(), model.fixed_rows),
-            Err(_) => (true, None),
+        let (rows, fixed) = match self.shelf.find(&spec.model) {
+            Ok(model) => (model.branches(spec.guidance_scale), model.fixed_rows),
+            Err(_) => (spec.branches(), None),
         };
-        let rows = if guided { spec.branches() } else { 1 };
         let area = spec.width as u64 * spec.height as u64;
         area.saturating_mul(rows.max(fixed.unwrap_or(1)) as u64)
     }
@@ -130,8 +129,7 @@ impl Engine {
             return 0;
         };
         let pixels = spec.width as u64 * spec.height as u64;
-        let guided = model.guidance_embedding.is_none() && spec.branches() > 1;
-        let rows = if guided { 2 } else { 1 };
+        let rows = model.branches(spec.guidance_scale);
         let need = model.need(pixels, rows.max(model.fixed_rows.unwrap_or(1)));
         let left = runtime.ledger.left();
         match self.shelf.overlaps() {

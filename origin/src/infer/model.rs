@@ -194,8 +194,7 @@ impl Model {
 
     /// The prompt that a request needs encoded, and the negative one if it needs that too.
     pub fn prompts_of<'a>(&self, spec: &'a ImageSpec) -> (&'a str, Option<&'a str>) {
-        // A denoiser distilled with guidance takes the scale as an input instead.
-        let guided = spec.guidance_scale > 1.0 && self.guidance_embedding.is_none();
+        let guided = self.branches(spec.guidance_scale) > 1;
         (&spec.prompt, guided.then_some(&spec.negative_prompt))
     }
 
@@ -269,10 +268,18 @@ impl Model {
         })
     }
 
+    /// Denoiser rows that one picture takes at a guidance scale: two where it is guided. A denoiser
+    /// distilled with guidance takes the scale as an input instead.
+    pub fn branches(&self, guidance_scale: f32) -> usize {
+        match guidance_scale > 1.0 && self.guidance_embedding.is_none() {
+            true => 2,
+            false => 1,
+        }
+    }
+
     /// Denoiser rows that one picture takes by default.
     pub fn rows_by_default(&self) -> usize {
-        let guided = self.info.guidance_scale > 1.0 && self.guidance_embedding.is_none();
-        let rows = if guided { 2 } else { 1 };
+        let rows = self.branches(self.info.guidance_scale);
         rows.max(self.fixed_rows.unwrap_or(1))
     }
 

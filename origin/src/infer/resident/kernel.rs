@@ -55,7 +55,10 @@ impl Kernel {
         match kind {
             Kind::Pick => draft.pick()?,
             Kind::Join => draft.join()?,
-            Kind::Take => draft.take("out")?,
+            Kind::Take => {
+                draft.gives("out", SINGLE, 4);
+                draft.take("out")?;
+            }
             Kind::Show(element) => draft.show(element)?,
             Kind::Carry { element, rank } => draft.cast(SINGLE, element, rank)?,
             Kind::Widen(element) => draft.cast(element, SINGLE, 4)?,
@@ -121,16 +124,17 @@ fn port(name: &str, element: TensorElementType, rank: usize) -> Outlet {
     Outlet::new(name, kind)
 }
 
-/// The number of an element type in ONNX' own files, for casts.
-fn number(element: TensorElementType) -> ort::Result<i64> {
-    Ok(match element {
+/// What a cast goes to, by the type's number in ONNX' own files.
+fn to_type(element: TensorElementType) -> ort::Result<Attribute> {
+    let number: i64 = match element {
         TensorElementType::Float32 => 1,
         TensorElementType::Int32 => 6,
         TensorElementType::Int64 => 7,
         TensorElementType::Float16 => 10,
         TensorElementType::Float64 => 11,
         other => return Err(ort::Error::new(format!("{other:?} is not supported"))),
-    })
+    };
+    Attribute::new("to", number)
 }
 
 fn on_axis(axis: i64) -> ort::Result<Attribute> {
@@ -206,9 +210,6 @@ impl Draft {
     fn take(&mut self, out: &str) -> ort::Result<()> {
         self.takes("state", SINGLE, 5);
         self.takes("rows", WHOLE, 1);
-        if out == "out" {
-            self.gives("out", SINGLE, 4);
-        }
         self.constant("first", Shape::new([]), &[0])?;
         self.node("Gather", &["state", "rows"], &["whole"], [on_axis(0)?])?;
         self.node("Gather", &["whole", "first"], &[out], [on_axis(1)?])
@@ -219,8 +220,7 @@ impl Draft {
         self.takes("scale", SINGLE, 4);
         self.gives("out", element, 4);
         self.node("Mul", &["latents", "scale"], &["scaled"], [])?;
-        let to = Attribute::new("to", number(element)?)?;
-        self.node("Cast", &["scaled"], &["out"], [to])
+        self.node("Cast", &["scaled"], &["out"], [to_type(element)?])
     }
 
     fn cast(
@@ -231,8 +231,7 @@ impl Draft {
     ) -> ort::Result<()> {
         self.takes("x", from, rank);
         self.gives("out", to, rank);
-        let to = Attribute::new("to", number(to)?)?;
-        self.node("Cast", &["x"], &["out"], [to])
+        self.node("Cast", &["x"], &["out"], [to_type(to)?])
     }
 
     /// The denoiser's `output` (`[rows of the call, channels, height, width]`) is guided: of each
@@ -253,8 +252,7 @@ impl Draft {
         self.gives("out", SINGLE, 5);
         self.gives("sound", SINGLE, 1);
 
-        let to = || Attribute::new("to", number(SINGLE)?);
-        self.node("Cast", &["output"], &["wide"], [to()?])?;
+        self.node("Cast", &["output"], &["wide"], [to_type(SINGLE)?])?;
         self.node("Gather", &["wide", "without"], &["plain"], [on_axis(0)?])?;
         self.node("Gather", &["wide", "with"], &["asked"], [on_axis(0)?])?;
         self.node("Sub", &["asked", "plain"], &["apart"], [])?;

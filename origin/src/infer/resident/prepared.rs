@@ -2,7 +2,7 @@
 //! device: made once, used for as long as such calls come.
 
 use super::kernel::Kind;
-use super::kernels::{Kernels, floats, numbers, on_host};
+use super::kernels::{Kernels, floats, numbers, on_host, places};
 use super::replay::{MOST_GRAPHS, Replay, agree};
 use super::rows::{Rows, Shape, Told};
 use crate::infer::error::InferError;
@@ -126,7 +126,7 @@ impl Prepared {
     ) -> Result<(), InferError> {
         let count = self.shape.rows as i64;
         let element = *self.sample.data_type();
-        let from = super::kernels::places(&[count], rows.places.clone())?;
+        let from = places(&[count], rows.places.clone())?;
         let scale = floats(&[count, 1, 1, 1], rows.scales.clone())?;
         kernels.run(
             Kind::Show(element),
