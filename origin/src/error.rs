@@ -114,6 +114,9 @@ impl ApiError {
             Self::State(StateError::Full) => {
                 Problem::new(507, "state_full", "The service has no room left.")
             }
+            Self::State(StateError::NoUser) => {
+                Problem::new(404, "unknown_user", "There is no such user.")
+            }
             Self::State(_) => Problem::new(
                 503,
                 "state_unavailable",
@@ -181,7 +184,9 @@ impl ApiError {
     /// The one place where a failure is logged: what the client is not told.
     pub(crate) fn log(&self) {
         match self {
-            Self::State(error) => tracing::error!(code = error.code(), %error, "state failed"),
+            Self::State(error) if *error != StateError::NoUser => {
+                tracing::error!(code = error.code(), %error, "state failed")
+            }
             Self::Store(error) if *error != StoreError::NotFound => {
                 tracing::error!(code = error.code(), %error, "store failed")
             }
@@ -252,6 +257,7 @@ impl ApiError {
                     answer.insert_header((header::RETRY_AFTER, seconds.to_string()));
                 }
             }
+            Self::State(StateError::NoUser) => {}
             Self::State(_) | Self::Store(_) | Self::Stopping => {
                 answer.insert_header((header::RETRY_AFTER, "5"));
             }

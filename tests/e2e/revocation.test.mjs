@@ -25,6 +25,7 @@ before(async () => {
     SIGNET_STATE__FILE: path.join(folder, "state.sqlite"), SIGNET_STORAGE__FOLDER: path.join(folder, "objects"),
     SIGNET_INFER__MODELS: JSON.stringify([path.join(ROOT, "tests/goldens/engine/model")]),
   };
+  for (const owner of ["u1", "u2"]) await run(BIN, ["client", "add", "--user", owner, "--scopes", "images:read"], { env, cwd: folder });
   origin = spawn(BIN, ["serve"], { env, cwd: folder, stdio: "ignore" });
   for (const owner of ["u1", "u2"]) bucket.put(`generated/${owner}/a.png`, randomBytes(100));
 });

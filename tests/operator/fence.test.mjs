@@ -49,6 +49,7 @@ test("a_studio_session_opens_nothing_here", async () => {
 });
 
 test("only_the_page_itself_can_act_with_its_session", async () => {
+  client(service, "images:read", "victim");
   await signIn(page, admin);
   const [cookie] = (await page.context().cookies(service.operatorUrl)).filter((one) => one.name === "signet-operator");
   const act = (headers) => ask("POST", `${service.operatorUrl}/admin/users/victim/suspend`, { headers: { cookie: `signet-operator=${cookie.value}`, ...headers } });

@@ -1,12 +1,11 @@
 //! The caller of a route, with the scope the route demands in its type.
 
-use std::future::{Ready, ready};
 use std::marker::PhantomData;
 use std::sync::Arc;
 
 use actix_web::http::{Method, header};
 use actix_web::{FromRequest, HttpMessage, HttpRequest, dev::Payload, web};
-use futures_util::future::{Either, LocalBoxFuture};
+use futures_util::future::LocalBoxFuture;
 
 use shared::access_token;
 
@@ -14,6 +13,7 @@ use super::session;
 use super::{Scope, Scopes};
 use crate::error::ApiError;
 use crate::startup::App;
+use crate::state::standing::Standing;
 
 /// Whoever a verified token or session speaks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,6 +73,34 @@ impl Caller {
         }
     }
 
+    /// A caller whose user and client may act; `client` is none for a session. Tokens are signed for up to an hour, so
+    /// that what was decided since is asked at every call.
+    async fn in_good_standing(
+        self,
+        client: Option<&str>,
+        request: &HttpRequest,
+    ) -> Result<Self, ApiError> {
+        self.is_seen(request);
+        match app(request)?.state.standing(&self.user_id, client).await? {
+            Standing::Good => Ok(self),
+            Standing::Suspended => Err(ApiError::Suspended),
+            Standing::Disabled => Err(ApiError::Unauthorized),
+        }
+    }
+
+    async fn of(request: &HttpRequest) -> Result<Self, ApiError> {
+        match Self::of_token(request)? {
+            Some(caller) => {
+                let client = Arc::clone(&caller.client_id);
+                caller.in_good_standing(Some(&client), request).await
+            }
+            None => {
+                let caller = Self::of_session(request).await?;
+                caller.in_good_standing(None, request).await
+            }
+        }
+    }
+
     async fn of_session(request: &HttpRequest) -> Result<Self, ApiError> {
         let app = app(request)?;
         let token = session::token_of(request, app.settings.server.is_https());
@@ -108,8 +136,7 @@ impl<S: Scope> std::ops::Deref for Authorized<S> {
 }
 
 impl<S: Scope> Authorized<S> {
-    fn of(caller: Caller, request: &HttpRequest) -> Result<Self, ApiError> {
-        caller.is_seen(request);
+    fn of(caller: Caller) -> Result<Self, ApiError> {
         if caller.scopes.has(S::NAME) {
             Ok(Self {
                 caller,
@@ -121,22 +148,12 @@ impl<S: Scope> Authorized<S> {
     }
 }
 
-type Recognition<T> = Either<Ready<T>, LocalBoxFuture<'static, T>>;
-
 impl<S: Scope> FromRequest for Authorized<S> {
     type Error = ApiError;
-    type Future = Recognition<Result<Self, ApiError>>;
+    type Future = LocalBoxFuture<'static, Result<Self, ApiError>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        match Caller::of_token(request) {
-            Ok(Some(caller)) => Either::Left(ready(Self::of(caller, request))),
-            Err(error) => Either::Left(ready(Err(error))),
-            Ok(None) => {
-                let request = request.clone();
-                Either::Right(Box::pin(async move {
-                    Self::of(Caller::of_session(&request).await?, &request)
-                }))
-            }
-        }
+        let request = request.clone();
+        Box::pin(async move { Self::of(Caller::of(&request).await?) })
     }
 }

@@ -7,6 +7,7 @@ use super::oauth::{ClientForm, OAuthError, never_kept};
 use crate::edge_trust::{ClientAddress, SignedBody};
 use crate::error::ApiError;
 use crate::startup::App;
+use crate::state::standing::Standing;
 
 /// `POST /oauth/revoke`: an access token counts no more, a refresh token's family is over. Unknown tokens are fine.
 pub async fn revoke(
@@ -88,7 +89,7 @@ async fn introspected(
         .ok_or(OAuthError::invalid("token is missing"))?;
     let may_see = |client: &str| client == form.client.id || form.granted.has("admin");
     let now = app.clock.seconds();
-    let (user, told) = if let Ok(claims) = app.tokens.verify(token, now) {
+    let (user, client, told) = if let Ok(claims) = app.tokens.verify(token, now) {
         if !may_see(&claims.client_id) {
             return Ok(None);
         }
@@ -96,7 +97,7 @@ async fn introspected(
             "active": true, "token_type": "Bearer", "scope": claims.scope, "client_id": claims.client_id,
             "sub": claims.sub, "aud": claims.aud, "iss": claims.iss, "jti": claims.jti, "iat": claims.iat, "exp": claims.exp,
         });
-        (claims.sub.clone(), told)
+        (claims.sub.clone(), claims.client_id.clone(), told)
     } else {
         match app.state.refresh_token(token, now).await? {
             Some(grant) if may_see(&grant.client_id) => {
@@ -104,11 +105,11 @@ async fn introspected(
                     "active": true, "token_type": "refresh_token", "scope": grant.scopes, "client_id": grant.client_id,
                     "sub": grant.user_id, "iss": app.tokens.issuer(), "exp": grant.expires,
                 });
-                (grant.user_id, told)
+                (grant.user_id, grant.client_id, told)
             }
             _ => return Ok(None),
         }
     };
-    let is_suspended = app.state.user(&user).await?.suspended;
-    Ok(Some(told).filter(|_| !is_suspended))
+    let standing = app.state.standing(&user, Some(&client)).await?;
+    Ok(Some(told).filter(|_| standing == Standing::Good))
 }

@@ -8,8 +8,8 @@ use crate::clock::{Clock, rfc3339};
 use crate::config::Settings;
 use crate::quota::{PlanSettings, plans::DEFAULT_PLAN};
 use crate::startup::StartError;
-use crate::state::State;
 use crate::state::audit::{AuditRow, Change};
+use crate::state::{State, StateError};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum ClientCommand {
@@ -151,6 +151,9 @@ pub(super) async fn user(
     if !is_user_id(id) {
         return Err(format!("{id:?} is no user id").into());
     }
+    if !state.user_exists(id).await? {
+        return Err(nobody(id));
+    }
     match &command {
         UserCommand::Suspend { id } => act(&state, id, "suspend", Change::Suspend, clock).await?,
         UserCommand::Resume { id } => act(&state, id, "resume", Change::Resume, clock).await?,
@@ -187,6 +190,11 @@ pub(super) async fn user(
     Ok(())
 }
 
+/// What is said of a user that the state does not know.
+pub(super) fn nobody(id: &str) -> StartError {
+    format!("there is no user {id:?}").into()
+}
+
 /// Carries an act out, written down as those of the operator's page are.
 async fn act(
     state: &State,
@@ -203,7 +211,10 @@ async fn act(
         subject: user.into(),
         request_id: String::new(),
     };
-    Ok(state.act(row, change).await?)
+    state.act(row, change).await.map_err(|error| match error {
+        StateError::NoUser => nobody(user),
+        error => error.into(),
+    })
 }
 
 /// A user's overrides after these changes.

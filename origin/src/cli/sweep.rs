@@ -134,6 +134,9 @@ pub(super) async fn erase(
     state: State,
 ) -> Result<(), StartError> {
     let store = Store::open(&settings.storage).await?;
+    if !state.user_exists(id).await? && !has_objects(id, &store).await? {
+        return Err(super::clients::nobody(id));
+    }
     state.close_user(id).await?;
     for _ in 0..ROUNDS {
         let objects = erase_objects(id, &store).await?;
@@ -159,10 +162,26 @@ pub(super) async fn erase(
     Err("new objects or rows of this user keep appearing".into())
 }
 
+/// The folders of a user's objects.
+const FOLDERS: [&str; 3] = ["generated", "kept", "uploads"];
+
+/// Whether the store holds anything of a user that the state may have lost.
+async fn has_objects(id: &str, store: &Store) -> Result<bool, StartError> {
+    for folder in FOLDERS {
+        let page = store
+            .list(&format!("{folder}/{id}/"), None, LIST_MAX)
+            .await?;
+        if !page.objects.is_empty() || page.next.is_some() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 async fn erase_objects(id: &str, store: &Store) -> Result<u64, StartError> {
     let mut removed = 0;
-    for prefix in ["generated", "kept", "uploads"] {
-        let prefix = format!("{prefix}/{id}/");
+    for folder in FOLDERS {
+        let prefix = format!("{folder}/{id}/");
         let mut cursor = None;
         loop {
             let page = store.list(&prefix, cursor.as_deref(), LIST_MAX).await?;

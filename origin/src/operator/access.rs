@@ -53,7 +53,13 @@ impl FromRequest for Operator {
             let row = app.state.client(&client).await?;
             let may =
                 |scopes: &str| Scopes::parse(scopes).is_ok_and(|set| set.has(scope::Admin::NAME));
-            match row.filter(|row| !row.disabled) {
+            let row = row.filter(|row| !row.disabled);
+            if let Some(row) = &row
+                && app.state.user(&row.user_id).await?.suspended
+            {
+                return Err(ApiError::Suspended);
+            }
+            match row {
                 None => Err(ApiError::Unauthorized),
                 Some(row) if may(&row.scopes) => Ok(Self {
                     client: client.into(),

@@ -11,6 +11,7 @@ use crate::error::ApiError;
 use crate::images::is_id;
 use crate::schedule::Progress;
 use crate::startup::App;
+use crate::state::StateError;
 use crate::state::audit::{AuditRow, Change};
 use crate::telemetry::RequestId;
 use crate::watch::Gauges;
@@ -97,7 +98,8 @@ fn done() -> HttpResponse {
 }
 
 /// `POST /admin/users/{id}/{act}`: `suspend` (nothing of theirs opens and nothing is made for them), `resume`, or
-/// `revoke-links` (every link of theirs that was signed so far is refused). The edge is told at once.
+/// `revoke-links` (every link of theirs that was signed so far is refused). The edge is told at once. 404
+/// `unknown_user` where there is no such user.
 pub async fn decide(
     operator: Operator,
     request: HttpRequest,
@@ -112,7 +114,7 @@ pub async fn decide(
         _ => return Err(ApiError::Problem(problem::NOT_FOUND)),
     };
     if !is_user_id(&id) {
-        return Err(ApiError::Problem(problem::NOT_FOUND));
+        return Err(StateError::NoUser.into());
     }
     act(&app, &request, &operator, known, &id).await?;
     app.decided.notify_one();

@@ -79,11 +79,15 @@ impl State {
     /// Carries an act out and writes it down, and tells the log how it went.
     ///
     /// # Errors
-    /// The state's own; then nothing was changed.
+    /// The state's own, and [`StateError::NoUser`] for a decision about nobody; then nothing was changed.
     pub async fn act(&self, row: AuditRow, change: Change) -> Result<(), StateError> {
         let written = row.clone();
         let outcome = self
             .transact(move |tx| {
+                let is_about_user = change != Change::Elsewhere;
+                if is_about_user && !super::users::exists(tx, &written.subject)? {
+                    return Err(StateError::NoUser);
+                }
                 note(tx, &written)?;
                 match change {
                     Change::Elsewhere => {}
@@ -140,13 +144,41 @@ mod tests {
             request_id: "r".into(),
         };
         for subject in ["a", "b", "c"] {
+            state.revoke_links(subject).await.unwrap();
             state.act(row(subject), Change::Suspend).await.unwrap();
         }
         state.act(row("b"), Change::Resume).await.unwrap();
         state.act(row("c"), Change::RevokeLinks).await.unwrap();
         assert!(!state.user("b").await.unwrap().suspended);
         let user = state.user("c").await.unwrap();
-        assert!(user.suspended && user.link_epoch == 1);
+        assert!(user.suspended && user.link_epoch == 2);
         assert_eq!(state.audit(2).await.unwrap(), [row("c"), row("b")]);
+    }
+
+    #[tokio::test]
+    async fn a_decision_about_nobody_changes_nothing_and_says_so() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = State::open(&folder.path().join("s.sqlite")).unwrap();
+        let row = |action: &str| AuditRow {
+            at: 7,
+            actor: "cl_1".into(),
+            address: String::new(),
+            action: action.into(),
+            subject: "nobody".into(),
+            request_id: String::new(),
+        };
+        for (action, change) in [
+            ("suspend", Change::Suspend),
+            ("resume", Change::Resume),
+            ("revoke-links", Change::RevokeLinks),
+        ] {
+            let refused = state.act(row(action), change).await;
+            assert_eq!(refused, Err(StateError::NoUser), "{action}");
+        }
+        assert!(!state.user_exists("nobody").await.unwrap());
+        assert_eq!(state.audit(9).await.unwrap(), []);
+        // Not about a user.
+        let sign_in = state.act(row("sign-in"), Change::Elsewhere).await;
+        assert_eq!(sign_in, Ok(()));
     }
 }

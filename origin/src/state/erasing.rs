@@ -60,7 +60,7 @@ impl State {
 }
 
 /// Asked of the file and not written down here, so that no table that is added later is forgotten.
-fn tables_of_users(tx: &Transaction<'_>) -> Result<Vec<String>, StateError> {
+pub(super) fn tables_of_users(tx: &Transaction<'_>) -> Result<Vec<String>, StateError> {
     let mut statement = tx.prepare(
         "SELECT tables.name FROM sqlite_master AS tables JOIN pragma_table_info(tables.name) AS columns
          WHERE tables.type = 'table' AND columns.name = 'user_id' ORDER BY tables.name",

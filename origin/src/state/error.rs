@@ -36,6 +36,9 @@ pub enum StateError {
     /// What is to be made is there already.
     #[error("it exists already")]
     Exists,
+    /// What is to be changed is not there.
+    #[error("there is no such user")]
+    NoUser,
     /// The user's stored bytes would pass the quota.
     #[error("the storage quota of {limit} bytes is used up")]
     OverQuota {
@@ -75,6 +78,7 @@ impl StateError {
             Self::Away(_) => "state_away",
             Self::Foreign(_) => "state_foreign",
             Self::Exists => "exists",
+            Self::NoUser => "unknown_user",
             Self::OverQuota { .. } => "over_quota",
             Self::Suspended => "suspended",
             Self::Closed => "state_closed",

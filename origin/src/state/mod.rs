@@ -22,6 +22,7 @@ mod schema;
 pub(crate) mod server;
 pub mod sessions;
 pub mod spends;
+pub mod standing;
 pub mod sweeping;
 pub mod users;
 mod worker;

@@ -50,7 +50,32 @@ pub(super) fn revoke_links(tx: &Transaction<'_>, id: &str) -> Result<u64, StateE
     Ok(super::images::unsigned(epoch))
 }
 
+/// Whether anything at all is known of a user: a row of theirs, a client, a sign-in, a picture.
+pub(super) fn exists(tx: &Transaction<'_>, id: &str) -> Result<bool, StateError> {
+    let known = |sql: &str| tx.query_row(sql, [id], |row| row.get::<_, bool>(0));
+    if known("SELECT EXISTS (SELECT 1 FROM users WHERE id = ?1)")? {
+        return Ok(true);
+    }
+    for table in super::erasing::tables_of_users(tx)? {
+        if known(&format!(
+            "SELECT EXISTS (SELECT 1 FROM \"{table}\" WHERE user_id = ?1)"
+        ))? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 impl State {
+    /// Whether there is such a user.
+    ///
+    /// # Errors
+    /// The state's own.
+    pub async fn user_exists(&self, id: &str) -> Result<bool, StateError> {
+        let id = id.to_owned();
+        self.transact(move |tx| exists(tx, &id)).await
+    }
+
     /// What is known of a user.
     ///
     /// # Errors

@@ -60,6 +60,7 @@ fn an_operator_is_known_at_every_origin_and_each_shows_what_was_done_at_another(
     let (redis, store) = (Redis::start(), tempfile::tempdir().unwrap());
     let [one, other] = pair(&redis, store.path());
     let client = one.client("admin");
+    one.client_of(Some("somebody"), "images:read");
     let page = |service: &Service, method, path| Request::new(service.operator, method, path);
     let sign_in = page(&one, "POST", "/admin/session")
         .json(&json!({ "client_id": client.id, "client_secret": client.secret }));

@@ -1,7 +1,7 @@
 //! The route table, walked as it stands in the source: each route is public by name, or wants a token with one scope.
 
 use crate::http::{Answer, Request};
-use crate::program::Service;
+use crate::program::{ALL_SCOPES, Service};
 
 /// Routes that no token opens, because they are how one gets in, or hold nothing of anybody's.
 const PUBLIC: [&str; 11] = [
@@ -152,4 +152,82 @@ fn every_route_is_public_by_name_or_wants_one_scope() {
             .collect();
         assert_eq!(opened.len(), 1, "{route} is opened by {opened:?}");
     }
+}
+
+/// What every guarded route of the public listener answers to a token: status, and the body.
+fn asked_everywhere(service: &Service, token: &str) -> Vec<(String, u16, String)> {
+    let guarded = table()
+        .into_iter()
+        .filter(|(method, path)| !PUBLIC.contains(&format!("{method} {path}").as_str()));
+    guarded
+        .map(|(method, path)| {
+            let answer = ask(service, &method, &path, Some(token));
+            let body = String::from_utf8_lossy(&answer.body).into_owned();
+            (format!("{method} {path}"), answer.status, body)
+        })
+        .collect()
+}
+
+#[test]
+fn a_suspended_users_token_and_a_disabled_clients_token_open_no_route_from_then_on() {
+    let service = Service::start(&[]);
+    let client = service.client(ALL_SCOPES);
+    let token = service.token_of(&client);
+    let image = service.picture(&token);
+    service.home().succeed(&["user", "suspend", &client.user]);
+    for (route, status, body) in asked_everywhere(&service, &token) {
+        let code = "\"suspended\"";
+        let is_told = route.starts_with("HEAD ") || body.contains(code);
+        assert!(status == 403 && is_told, "{route}: {status} {body}");
+    }
+    // Whoever has stolen the token erased nothing.
+    let id = image["id"].as_str().unwrap();
+    let delete = service
+        .delete(&format!("/api/images/{id}"))
+        .token(&token)
+        .send();
+    assert_eq!(delete.problem(), (403, "suspended".into()));
+    service.home().succeed(&["user", "resume", &client.user]);
+    let listed = service.get("/api/images").token(&token).send().ok().json();
+    assert_eq!(listed["images"][0]["id"], image["id"]);
+    service
+        .link(listed["images"][0]["url"].as_str().unwrap())
+        .send()
+        .ok();
+    service.home().succeed(&["client", "disable", &client.id]);
+    for (route, status, body) in asked_everywhere(&service, &token) {
+        let is_told = route.starts_with("HEAD ") || body.contains("\"unauthorized\"");
+        assert!(status == 401 && is_told, "{route}: {status} {body}");
+    }
+}
+
+#[test]
+fn acting_on_a_user_who_is_not_there_says_so_in_the_api_and_on_the_command_line() {
+    let service = Service::start(&[]);
+    let admin = service.token("admin");
+    for act in ["suspend", "resume", "revoke-links"] {
+        let target = format!("/admin/users/nobody/{act}");
+        let answer = Request::new(service.operator, "POST", &target)
+            .token(&admin)
+            .send();
+        assert_eq!(answer.problem(), (404, "unknown_user".into()), "{act}");
+    }
+    for arguments in [
+        &["user", "suspend", "nobody"][..],
+        &["user", "resume", "nobody"],
+        &["user", "revoke-links", "nobody"],
+        &["user", "plan", "nobody", "default"],
+        &["user", "limit", "nobody", "user-hour=5"],
+        &["user", "erase", "nobody"],
+        &["client", "disable", "nobody"],
+    ] {
+        let output = service.home().run(arguments);
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success(), "{arguments:?}");
+        assert!(told.contains("there is no"), "{arguments:?}: {told}");
+        assert!(told.contains("nobody"), "{arguments:?}: {told}");
+    }
+    // A user with nothing but a client is one.
+    let client = service.client(ALL_SCOPES);
+    service.home().succeed(&["user", "suspend", &client.user]);
 }
