@@ -1,6 +1,7 @@
 //! Text that must never be shown: passwords and access keys from the environment or a file.
 
 use std::fmt;
+use std::path::Path;
 
 use serde::{Deserialize, Serialize, Serializer};
 use subtle::ConstantTimeEq;
@@ -16,6 +17,25 @@ impl Secret {
     /// Takes ownership of the text.
     pub fn new(text: impl Into<String>) -> Self {
         Self(Zeroizing::new(text.into()))
+    }
+
+    /// A secret given as text or in a file whose surrounding white space does not count; none where it is neither.
+    ///
+    /// # Errors
+    /// A sentence that names `setting`: both are given, or the file cannot be read.
+    pub fn given(
+        setting: &str,
+        text: Option<&Self>,
+        file: Option<&Path>,
+    ) -> Result<Option<Self>, String> {
+        match (text, file) {
+            (Some(_), Some(_)) => Err(format!("{setting} is given and a file of it too")),
+            (Some(secret), None) => Ok(Some(secret.clone())),
+            (None, Some(file)) => std::fs::read_to_string(file)
+                .map(|text| Some(Self::new(text.trim())))
+                .map_err(|error| format!("{setting}_file: {}: {error}", file.display())),
+            (None, None) => Ok(None),
+        }
     }
 
     /// The text itself: pass it to the one call that needs it, never to a log.

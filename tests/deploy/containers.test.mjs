@@ -37,7 +37,37 @@ test("the_services_of_the_compose_file_are_hardened_and_only_the_front_is_publis
     }
     if (service.build) assert.ok(fs.existsSync(path.join(ROOT, service.build.dockerfile)));
   }
-  assert.equal(compose.networks.back.internal, true);
+  for (const name of ["limits", "metrics", "dashboards"]) assert.equal(compose.networks[name].internal, true, name);
+});
+
+test("redis_asks_for_a_password_and_only_the_origin_reaches_it", () => {
+  const { redis, origin } = compose.services;
+  const neighbours = Object.entries(compose.services).filter(([name, service]) => name !== "redis" && service.networks?.some((one) => redis.networks.includes(one)));
+  assert.deepEqual(neighbours.map(([name]) => name), ["origin"]);
+  assert.deepEqual(redis.command.slice(0, 2), ["redis-server", `/run/secrets/${redis.secrets[0]}`]);
+  assert.ok(!JSON.stringify(compose).includes("requirepass"), "a password among arguments is everybody's");
+  assert.equal(origin.environment.SIGNET_STATE__PASSWORD_FILE, "/run/secrets/redis_password");
+  assert.ok(origin.secrets.includes("redis_password"));
+});
+
+test("all_that_the_container_files_fetch_is_pinned_by_hash", () => {
+  const pinned = /@sha256:[0-9a-f]{64}$/;
+  for (const [name, { image, build }] of Object.entries(compose.services)) if (!build) assert.match(image, pinned, name);
+  for (const file of ["origin", "edge"]) {
+    const text = read(`deploy/containers/${file}.Containerfile`).replace(/^\s*#.*\n/gm, "").replace(/\\\n/g, " ");
+    const defaults = Object.fromEntries([...text.matchAll(/^ARG (\w+)=(\S+)$/gm)].map(([, name, value]) => [name, value]));
+    for (const [, from] of text.matchAll(/^FROM (\S+)/gm)) assert.match(from.replace(/^\$\{(\w+)\}$/, (_, name) => defaults[name]), pinned, from);
+    for (const [, run] of text.matchAll(/^RUN (.*)$/gm)) {
+      assert.doesNotMatch(run, /\b(?:curl|wget|npm install|npx|git clone)\b/);
+      if (/\bpip /.test(run)) assert.match(run, /--require-hashes/);
+      if (/\bcargo build/.test(run)) assert.match(run, /--locked/);
+    }
+  }
+  for (const line of read("deploy/containers/runtime.txt").split("\n").filter((line) => line && !line.startsWith("#"))) {
+    assert.match(line, /^[\w-]+==[\d.]+( --hash=sha256:[0-9a-f]{64})+$/);
+  }
+  const lock = JSON.parse(read("package-lock.json")).packages;
+  for (const [name, { integrity, link }] of Object.entries(lock)) if (name && !link) assert.match(integrity ?? "", /^sha512-/, name);
 });
 
 test("settings_of_the_compose_file_are_settings_of_the_program", () => {
@@ -79,8 +109,8 @@ test("container_files_are_read_as_instructions_and_copy_what_is_there", () => {
   }
   // The runtime in the container and the one that is tested are one version.
   const version = /ORT_VERSION=([\d.]+)/.exec(read("scripts/lib/onnxruntime.sh"))[1];
-  assert.ok(read("deploy/containers/origin.Containerfile").includes(`onnxruntime==${version}`));
-  assert.ok(read("deploy/containers/edge.Containerfile").includes(`WORKERD=${JSON.parse(read("package-lock.json")).packages["node_modules/workerd"].version}`));
+  assert.ok(read("deploy/containers/runtime.txt").includes(`onnxruntime==${version} `));
+  assert.match(read("deploy/containers/edge.Containerfile"), /COPY package.json package-lock.json[^]*npm ci/, "workerd is the release of the lock file");
 });
 
 test("systemd_reads_the_units_without_a_complaint", (t) => {

@@ -43,7 +43,7 @@ Secrets never stand in the file. They come from variables, or from a file whose 
 | the key of a provider of pictures | `SIGNET_PROVIDER__KEY` | `provider.key_file` |
 | our secret at the OpenID provider | `SIGNET_AUTH__PROVIDER__CLIENT_SECRET` | `auth.provider.client_secret_file` |
 | the S3 secret | `SIGNET_STORAGE__S3__SECRET_ACCESS_KEY` | `storage.s3.secret_access_key_file` |
-| the password of Redis | `SIGNET_STATE__PASSWORD` | |
+| the password of Redis | `SIGNET_STATE__PASSWORD` | `state.password_file` |
 
 `signet keys generate` prints a fresh keyring. Without link keys, and only where the service delivers its links itself,
 it makes one at its first start and keeps it beside the state.

@@ -60,6 +60,9 @@ pub struct StateSettings {
     /// The password at `url`, from `SIGNET_STATE__PASSWORD` only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub password: Option<Secret>,
+    /// The file that holds it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub password_file: Option<PathBuf>,
     /// Milliseconds after which `url` counts as away, and each origin keeps state and limits by itself.
     pub timeout_ms: u64,
 }
@@ -70,6 +73,7 @@ impl Default for StateSettings {
             file: PathBuf::from("data/signet.sqlite"),
             url: String::new(),
             password: None,
+            password_file: None,
             timeout_ms: 250,
         }
     }
@@ -93,7 +97,7 @@ impl StateSettings {
     pub(crate) fn redis(&self) -> Result<redis::Client, redis::RedisError> {
         use redis::IntoConnectionInfo;
         let mut info = self.url.as_str().into_connection_info()?;
-        if let Some(password) = &self.password {
+        if let Some(password) = self.given_password().map_err(std::io::Error::other)? {
             let settings = info
                 .redis_settings()
                 .clone()
@@ -103,9 +107,15 @@ impl StateSettings {
         redis::Client::open(info)
     }
 
+    fn given_password(&self) -> Result<Option<Secret>, String> {
+        let file = self.password_file.as_deref();
+        Secret::given("state.password", self.password.as_ref(), file)
+    }
+
     /// # Errors
     /// A sentence that names the setting.
     pub fn validate(&self) -> Result<(), String> {
+        self.given_password()?;
         let schemes = ["redis://", "redis+unix://", "unix://"];
         if !self.url.is_empty() && !schemes.iter().any(|scheme| self.url.starts_with(scheme)) {
             return Err("state.url is no redis:// address".into());

@@ -161,3 +161,44 @@ pub(crate) fn is_broken(error: &redis::RedisError) -> bool {
             .iter()
             .any(|word| told.contains(word))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::StateSettings;
+
+    #[tokio::test]
+    async fn a_server_with_a_password_is_reached_by_the_one_in_the_file() {
+        let redis = crate::test_redis::Server::start();
+        assert_eq!(
+            redis.ask(&["CONFIG", "SET", "requirepass", "hunter2"]),
+            "OK"
+        );
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("password");
+        std::fs::write(&file, "hunter2\n").unwrap();
+        let with = |settings: StateSettings| async move {
+            Server::open(&settings)
+                .unwrap()
+                .is_first("kind", "name", 9)
+                .await
+        };
+        let settings = StateSettings::at(redis.url());
+        assert!(with(settings.clone()).await.is_err(), "no password");
+        let named = StateSettings {
+            password_file: Some(file),
+            ..settings
+        };
+        assert!(with(named.clone()).await.unwrap());
+        let both = StateSettings {
+            password: Some(crate::secret::Secret::new("x")),
+            ..named.clone()
+        };
+        assert!(both.validate().unwrap_err().contains("state.password"));
+        let gone = StateSettings {
+            password_file: Some(folder.path().join("gone")),
+            ..named
+        };
+        assert!(gone.validate().unwrap_err().contains("state.password_file"));
+    }
+}
