@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::{Request, Response};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::{Client, connect::HttpConnector};
+use hyper_util::client::legacy::{Builder, Client, connect::HttpConnector};
 use hyper_util::rt::TokioExecutor;
 
 pub use reach::Reach;
@@ -62,6 +62,25 @@ impl Outbound {
     /// # Errors
     /// [`OutboundError::Certificates`].
     pub fn reaching(reach: Reach, connect_within: Option<Duration>) -> Result<Self, OutboundError> {
+        Self::built(reach, connect_within, Client::builder(TokioExecutor::new()))
+    }
+
+    /// A client that goes only where `reach` says and keeps no connection: for callers on several runtimes, each of
+    /// which would wait for another's connection.
+    ///
+    /// # Errors
+    /// [`OutboundError::Certificates`].
+    pub fn unpooled(reach: Reach) -> Result<Self, OutboundError> {
+        let mut builder = Client::builder(TokioExecutor::new());
+        builder.pool_max_idle_per_host(0);
+        Self::built(reach, None, builder)
+    }
+
+    fn built(
+        reach: Reach,
+        connect_within: Option<Duration>,
+        builder: Builder,
+    ) -> Result<Self, OutboundError> {
         let mut http = HttpConnector::new_with_resolver(Resolver(reach));
         http.enforce_http(false);
         http.set_connect_timeout(connect_within);
@@ -72,7 +91,7 @@ impl Outbound {
             .enable_http1()
             .wrap_connector(http);
         Ok(Self {
-            client: Client::builder(TokioExecutor::new()).build(connector),
+            client: builder.build(connector),
             reach,
         })
     }

@@ -51,6 +51,9 @@ pub async fn serve(mut settings: Settings, clock: Clock) -> Result<(), StartErro
     let (listeners, bound) = Listeners::bind(&mut settings)?;
     let ready_file = settings.server.ready_file.clone();
     let app = App::open(settings, clock, parts).await?;
+    if let Some(provider) = &app.provider {
+        provider.check(app.clock.seconds()).await?;
+    }
     look_after(&app)?;
     let tls = follow_certificate(certificate, &app)?;
     let (queues, jobs, state) = (app.queues(), app.jobs.clone(), app.state.clone());

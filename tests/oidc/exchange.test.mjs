@@ -1,7 +1,7 @@
 // Clients exchange a trusted provider's token for one of ours (RFC 8693): with an issuer whose every token we make.
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { createHmac, createPublicKey, generateKeyPairSync, sign as signBytes } from "node:crypto";
+import { constants, createHmac, createPublicKey, generateKeyPairSync, sign as signBytes } from "node:crypto";
 import http from "node:http";
 import { after, before, test } from "node:test";
 import { NO_LIMITS, serve } from "../studio/harness.mjs";
@@ -11,6 +11,17 @@ const ID_TOKEN = "urn:ietf:params:oauth:token-type:id_token";
 const b64 = (value) => Buffer.from(typeof value === "string" ? value : JSON.stringify(value)).toString("base64url");
 
 const { privateKey, publicKey } = generateKeyPairSync("ec", { namedCurve: "P-256" });
+// Providers publish keys of several kinds under one id.
+const kinds = {
+  ES256: generateKeyPairSync("ec", { namedCurve: "P-256" }),
+  ES384: generateKeyPairSync("ec", { namedCurve: "P-384" }),
+  PS256: generateKeyPairSync("rsa", { modulusLength: 2048 }),
+  EdDSA: generateKeyPairSync("ed25519"),
+};
+kinds.RS512 = kinds.PS256;
+const many = ["EdDSA", "ES384", "ES256", "PS256"].map((kind) => ({ ...kinds[kind].publicKey.export({ format: "jwk" }), kid: "many" }));
+const encryption = { ...kinds.PS256.publicKey.export({ format: "jwk" }), kid: "many", use: "enc", n: "AQAB" };
+const onlyPs256 = { ...kinds.PS256.publicKey.export({ format: "jwk" }), kid: "only", alg: "PS256" };
 const stranger = generateKeyPairSync("ec", { namedCurve: "P-256" }).privateKey;
 const now = () => Math.floor(Date.now() / 1000);
 
@@ -19,7 +30,7 @@ before(async () => {
   server = http.createServer((request, answer) => {
     const documents = {
       "/.well-known/openid-configuration": { issuer, authorization_endpoint: `${issuer}/a`, token_endpoint: `${issuer}/t`, jwks_uri: `${issuer}/jwks` },
-      "/jwks": { keys: [{ kty: "oct", k: "AAAA", kid: "../../k" }, { ...publicKey.export({ format: "jwk" }), kid: "k", use: "sig" }] },
+      "/jwks": { keys: [{ kty: "oct", k: "AAAA", kid: "../../k" }, { ...publicKey.export({ format: "jwk" }), kid: "k", use: "sig" }, encryption, ...many, onlyPs256] },
     };
     const found = documents[request.url];
     answer.writeHead(found ? 200 : 404, { "content-type": "application/json" }).end(JSON.stringify(found ?? {}));
@@ -79,6 +90,53 @@ test("refresh_tokens_rotate_with_a_grace_and_reuse_kills_the_family", async () =
   await new Promise((done) => setTimeout(done, 11_100));
   assert.equal((await refresh(first)).error, "invalid_grant", "used again later");
   assert.equal((await refresh(third.refresh_token)).error, "invalid_grant", "and with it the family");
+});
+
+test("of_several_keys_under_one_id_the_one_that_fits_the_algorithm_counts", async () => {
+  const made = (alg, kid, claims = {}) => {
+    const signed = `${b64({ alg, kid })}.${b64({ iss: issuer, sub: "alice", aud: "app", iat: now(), exp: now() + 60, ...claims })}`;
+    const hash = alg === "EdDSA" ? null : `sha${alg.slice(2)}`;
+    const pss = alg.startsWith("PS") && { padding: constants.RSA_PKCS1_PSS_PADDING, saltLength: constants.RSA_PSS_SALTLEN_DIGEST };
+    return `${signed}.${signBytes(hash, Buffer.from(signed), { key: kinds[alg].privateKey, dsaEncoding: "ieee-p1363", ...pss }).toString("base64url")}`;
+  };
+  for (const alg of Object.keys(kinds)) {
+    const answer = await exchange(made(alg, "many"));
+    assert.equal(answer.status, 200, `${alg}: ${JSON.stringify(answer)}`);
+  }
+  assert.equal((await exchange(made("PS256", "only"))).status, 200);
+  assert.equal((await exchange(made("RS512", "only"))).status, 400, "a key that names its algorithm is for no other");
+});
+
+test("dates_with_fractions_and_repeated_audiences_are_read", async () => {
+  const at = now();
+  assert.equal((await exchange(token({ exp: at + 60.5, iat: at - 0.25, nbf: at - 1.75 }))).status, 200);
+  assert.equal((await exchange(token({ exp: at - 3600.5 }))).status, 400);
+  const body = new URLSearchParams({ client_id: client.client_id, client_secret: client.client_secret, grant_type: GRANT, subject_token: token(), subject_token_type: ID_TOKEN });
+  for (const [name, value] of [["audience", "a"], ["resource", "https://a.example/"], ["audience", "b"], ["resource", "https://b.example/"]]) body.append(name, value);
+  assert.equal((await fetch(`${service.url}/oauth/token`, { method: "POST", body })).status, 200);
+  body.append("scope", "images:read");
+  body.append("scope", "images:write");
+  assert.equal((await (await fetch(`${service.url}/oauth/token`, { method: "POST", body })).json()).error, "invalid_request");
+});
+
+test("a_client_that_shows_its_secret_under_one_name_and_asks_under_another_is_refused", async () => {
+  const basic = (fields) => fetch(`${service.url}/oauth/token`, {
+    method: "POST", body: new URLSearchParams({ grant_type: "client_credentials", ...fields }),
+    headers: { authorization: `Basic ${Buffer.from(`${client.client_id}:${client.client_secret}`).toString("base64")}` },
+  });
+  const other = service.client(execFileSync);
+  const refused = await basic({ client_id: other.client_id });
+  assert.deepEqual([refused.status, (await refused.json()).error], [400, "invalid_request"]);
+  assert.equal((await basic({ client_id: client.client_id })).status, 200);
+  assert.equal((await basic({})).status, 200);
+});
+
+test("an_issuer_that_spells_itself_otherwise_is_told_at_the_start", async () => {
+  const settings = { ...NO_LIMITS, SIGNET_AUTH__PROVIDER__ISSUER: `${issuer}/`, SIGNET_AUTH__PROVIDER__CLIENT_ID: "studio" };
+  await assert.rejects(serve(settings), (error) => error.message.includes(`"${issuer}/"`) && error.message.includes(`"${issuer}"`) && error.message.includes("auth.provider.issuer"));
+  // One that is away says nothing about its name: the service starts.
+  const away = await serve({ ...settings, SIGNET_AUTH__PROVIDER__ISSUER: "http://127.0.0.1:9" });
+  await away.stop();
 });
 
 test("whatever_else_a_token_may_be_it_is_refused", async () => {

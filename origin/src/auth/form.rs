@@ -3,13 +3,19 @@
 /// Name and value of every parameter.
 pub(super) type Form = Vec<(String, String)>;
 
-/// The parameters of a form; `None` when one stands twice or the text is no form.
+/// May stand several times: where a token is wanted for several (RFC 8693 section 2.1, RFC 8707 section 2).
+const REPEATABLE: [&str; 2] = ["audience", "resource"];
+/// Parameters of one form: more than any grant has.
+const MOST: usize = 64;
+
+/// The parameters of a form; `None` when one stands twice that may not, there are too many, or the text is no form.
 pub(super) fn parse(body: &str) -> Option<Form> {
     let mut out = Form::new();
     for pair in body.split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=')?;
         let (name, value) = (decode(name)?, decode(value)?);
-        if out.iter().any(|(known, _)| *known == name) {
+        let is_known = || out.iter().any(|(known, _)| *known == name);
+        if out.len() >= MOST || (!REPEATABLE.contains(&name.as_str()) && is_known()) {
             return None;
         }
         out.push((name, value));
@@ -55,6 +61,15 @@ mod tests {
             [("a".into(), "b c".into()), ("d".into(), "+".into())]
         );
         assert_eq!(parse("a=1&a=2"), None);
+        assert_eq!(
+            parse("audience=a&resource=b&audience=c&resource=b")
+                .unwrap()
+                .len(),
+            4
+        );
+        assert_eq!(parse("scope=a&audience=b&scope=a"), None);
+        assert_eq!(parse(&"audience=a&".repeat(MOST)).unwrap().len(), MOST);
+        assert_eq!(parse(&"audience=a&".repeat(MOST + 1)), None);
         assert_eq!(parse("a"), None);
         assert_eq!(parse("a=%zz"), None);
         assert_eq!(parse("a=%ff"), None);

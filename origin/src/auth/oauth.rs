@@ -178,6 +178,14 @@ fn credentials(
         .map(|(id, secret)| (id.to_owned(), Secret::new(secret)));
     match (in_header, in_form) {
         (Some(_), Some(_)) => Err(OAuthError::invalid("authenticate in one way, not two")),
+        // Two names for one caller: whom the request is for must not depend on who reads it.
+        (Some((id, _)), None)
+            if form::value_of(form, "client_id").is_some_and(|named| named != id) =>
+        {
+            Err(OAuthError::invalid(
+                "client_id is not the client that authenticates",
+            ))
+        }
         (Some(both), None) | (None, Some(both)) => Ok(both),
         (None, None) => Err(OAuthError::client("client authentication is missing")),
     }

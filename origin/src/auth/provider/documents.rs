@@ -9,13 +9,17 @@ use tokio::sync::Mutex;
 
 use super::ProviderError;
 use super::http::Http;
-use super::jwt::Jwk;
+use super::jwt::{Jwk, Unverified};
 use crate::secret::Secret;
 
 /// Documents are asked for anew after an hour.
 const KEPT_SECONDS: u64 = 3_600;
 /// An unknown key asks for the keys anew, at most this often.
 const UNKNOWN_SECONDS: u64 = 30;
+/// Keys under one id that are tried for one token.
+const MOST_KEYS: usize = 4;
+/// Characters of another issuer's name that are told.
+const TOLD: usize = 200;
 /// The longest pause while the provider does not answer.
 const LONGEST_PAUSE: u64 = 300;
 
@@ -86,16 +90,25 @@ impl Documents {
             .ok_or_else(|| ProviderError::Away("no documents".into()))
     }
 
-    /// The key of this id; without an id the only one.
-    pub(super) async fn key(&self, kid: Option<&str>, now: u64) -> Result<Arc<Jwk>, ProviderError> {
+    /// The keys that can have signed this token: of its id and for its algorithm; without an id the only one for that.
+    pub(super) async fn keys(
+        &self,
+        token: &Unverified<'_>,
+        now: u64,
+    ) -> Result<Vec<Arc<Jwk>>, ProviderError> {
         let mut kept = self.kept.lock().await;
         self.renew(&mut kept, now, KEPT_SECONDS).await?;
-        if let Some(key) = find(&kept.keys, kid) {
-            return Ok(key);
+        let found = fitting(&kept.keys, token);
+        if !found.is_empty() {
+            return Ok(found);
         }
         // Rotated since: ask again, but not at every token that strangers make up.
         self.renew(&mut kept, now, UNKNOWN_SECONDS).await?;
-        find(&kept.keys, kid).ok_or(ProviderError::Token("an unknown key"))
+        let found = fitting(&kept.keys, token);
+        match found.is_empty() {
+            true => Err(ProviderError::Token("an unknown key")),
+            false => Ok(found),
+        }
     }
 
     /// Asks for everything that is older than so many seconds. While the provider is away, what is known still counts.
@@ -141,9 +154,10 @@ impl Documents {
         let found = self.http.get(&url).await.map_err(unreachable)?;
         let endpoints: Endpoints = serde_json::from_slice(&found).map_err(away)?;
         if endpoints.issuer != self.issuer {
-            return Err(ProviderError::Away(
-                "its document names another issuer".into(),
-            ));
+            return Err(ProviderError::Issuer {
+                ours: self.issuer.clone(),
+                theirs: endpoints.issuer.chars().take(TOLD).collect(),
+            });
         }
         let found = self
             .http
@@ -197,11 +211,16 @@ fn unreachable(error: ProviderError) -> ProviderError {
     ProviderError::Away(error.to_string())
 }
 
-fn find(keys: &[Arc<Jwk>], kid: Option<&str>) -> Option<Arc<Jwk>> {
-    match (kid, keys) {
-        (Some(kid), _) => keys.iter().find(|key| key.kid() == Some(kid)).cloned(),
-        (None, [only]) => Some(Arc::clone(only)),
-        (None, _) => None,
+/// Providers publish keys of several kinds under one id: those that fit the token's algorithm, a few at the most.
+fn fitting(keys: &[Arc<Jwk>], token: &Unverified<'_>) -> Vec<Arc<Jwk>> {
+    let (kid, algorithm) = (token.kid(), token.algorithm());
+    let fits =
+        |key: &&Arc<Jwk>| kid.is_none_or(|kid| key.kid() == Some(kid)) && key.is_for(algorithm);
+    let found: Vec<_> = keys.iter().filter(fits).take(MOST_KEYS).cloned().collect();
+    // A token that names none of several keys is nobody's.
+    match kid.is_none() && found.len() > 1 {
+        true => Vec::new(),
+        false => found,
     }
 }
 

@@ -1,16 +1,15 @@
-//! Asking the provider: short, bounded, without redirects.
+//! Asking the provider: short, bounded, without redirects, and only at public addresses but where an operator named the
+//! host. The provider's documents say where its keys and its token endpoint are; they must not send us into our own network.
 
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::{Request, header};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::{Client, connect::HttpConnector};
-use hyper_util::rt::TokioExecutor;
+use http_body_util::Full;
+use hyper::{Request, Uri, header};
 
 use super::ProviderError;
-use super::settings::is_trustworthy;
+use super::settings::{ProviderSettings, is_trustworthy};
+use crate::outbound::{Outbound, OutboundError, Reach};
 
 const WITHIN: Duration = Duration::from_secs(5);
 const MAX_BODY: usize = 256 * 1024;
@@ -18,24 +17,23 @@ const MAX_BODY: usize = 256 * 1024;
 /// A client for one provider.
 #[derive(Clone, Debug)]
 pub(super) struct Http {
-    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    public: Outbound,
+    anywhere: Outbound,
+    /// Hosts that may have private addresses.
+    private_hosts: Vec<String>,
 }
 
 impl Http {
     /// # Errors
     /// The system has no certificates.
-    pub(super) fn new() -> Result<Self, String> {
-        let connector = HttpsConnectorBuilder::new()
-            .with_native_roots()
-            .map_err(|error| format!("auth.provider: no root certificates: {error}"))?
-            .https_or_http()
-            .enable_http1()
-            .build();
-        // No idle connections: each runtime of the service may ask, and each would wait for another's connection.
-        let client = Client::builder(TokioExecutor::new())
-            .pool_max_idle_per_host(0)
-            .build(connector);
-        Ok(Self { client })
+    pub(super) fn new(settings: &ProviderSettings) -> Result<Self, String> {
+        let open =
+            |reach| Outbound::unpooled(reach).map_err(|error| format!("auth.provider: {error}"));
+        Ok(Self {
+            public: open(Reach::Public { loopback: false })?,
+            anywhere: open(Reach::Anywhere)?,
+            private_hosts: settings.private_hosts(),
+        })
     }
 
     pub(super) async fn get(&self, url: &str) -> Result<Bytes, ProviderError> {
@@ -71,26 +69,85 @@ impl Http {
         let request = request
             .body(Full::new(body))
             .map_err(|error| away(error.to_string()))?;
-        let asked = async {
-            let answer = self
-                .client
-                .request(request)
-                .await
-                .map_err(|error| away(error.to_string()))?;
-            let status = answer.status();
-            if !status.is_success() {
-                return Err(if status.is_client_error() {
-                    ProviderError::Token("the provider refused")
-                } else {
-                    away(format!("status {status}"))
-                });
-            }
-            let body = Limited::new(answer.into_body(), MAX_BODY).collect().await;
-            body.map(|body| body.to_bytes())
-                .map_err(|error| away(error.to_string()))
-        };
-        tokio::time::timeout(WITHIN, asked)
+        let answer = self
+            .client_for(request.uri())
+            .send(request, WITHIN, MAX_BODY)
             .await
-            .map_err(|_| away("no answer in time".into()))?
+            .map_err(|error| {
+                match error {
+                OutboundError::Forbidden => away(
+                    "its address is not public; auth.provider.private_hosts names hosts that may be"
+                        .into(),
+                ),
+                error => away(error.to_string()),
+            }
+            })?;
+        let status = answer.status();
+        if status.is_client_error() {
+            return Err(ProviderError::Token("the provider refused"));
+        }
+        if !status.is_success() {
+            return Err(away(format!("status {status}")));
+        }
+        Ok(answer.into_body())
+    }
+
+    fn client_for(&self, uri: &Uri) -> &Outbound {
+        let host = uri.host().unwrap_or("");
+        let is_named = |known: &String| known.eq_ignore_ascii_case(host);
+        match self.private_hosts.iter().any(is_named) {
+            true => &self.anywhere,
+            false => &self.public,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(issuer: &str, private_hosts: &[&str], url: &str) -> Result<Bytes, ProviderError> {
+        let settings = ProviderSettings {
+            issuer: issuer.into(),
+            private_hosts: private_hosts.iter().map(ToString::to_string).collect(),
+            ..ProviderSettings::default()
+        };
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(Http::new(&settings).unwrap().get(url))
+    }
+
+    #[test]
+    fn a_providers_documents_send_us_nowhere_private_unless_the_host_is_named() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let is_refused = |issuer: &str, named: &[&str], url: &str| {
+            let error = asked(issuer, named, url).unwrap_err().to_string();
+            error.contains("private_hosts")
+        };
+        for url in [
+            "https://10.0.0.1/jwks",
+            "https://169.254.169.254/latest",
+            "https://[::1]:9/jwks",
+            "https://[fd00::1]/jwks",
+            "https://localhost:9/jwks",
+        ] {
+            assert!(is_refused("https://idp.example", &[], url), "{url}");
+        }
+        // Nothing was sent: nobody has called.
+        let here = format!("https://127.0.0.1:{port}/jwks");
+        assert!(is_refused("https://idp.example", &[], &here));
+        listener.set_nonblocking(true).unwrap();
+        assert!(listener.accept().is_err());
+        // A host that is named is asked, in capitals too; another one is not.
+        let error = asked(
+            "https://idp.example",
+            &["LocalHost"],
+            &format!("https://localhost:{port}/"),
+        );
+        assert!(!error.unwrap_err().to_string().contains("private_hosts"));
+        assert!(is_refused("https://idp.example", &["localhost"], &here));
+        // An issuer on this machine is named by being one.
+        let error = asked("http://127.0.0.1:1", &[], "http://127.0.0.1:1/x").unwrap_err();
+        assert!(!error.to_string().contains("private_hosts"), "{error}");
     }
 }

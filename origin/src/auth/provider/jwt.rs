@@ -1,75 +1,101 @@
 //! A provider's token: the algorithm is the key's, never the token's own choice.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use ring::signature::{
-    ECDSA_P256_SHA256_FIXED, ED25519, RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents,
-    UnparsedPublicKey,
-};
-use serde::Deserialize;
+use std::sync::Arc;
+
+use ring::signature::{self, RsaParameters, RsaPublicKeyComponents, UnparsedPublicKey};
+use serde::{Deserialize, Deserializer};
 
 use super::{ProviderError, Subject};
 
-/// A key of the provider's. RSA keys under 2048 bits verify nothing.
+/// A key of the provider's (RFC 7517). RSA keys under 2048 bits verify nothing.
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct Jwk {
+    kid: Option<String>,
+    #[serde(rename = "use")]
+    purpose: Option<String>,
+    alg: Option<String>,
+    #[serde(flatten)]
+    material: Material,
+}
+
+/// What a key is made of, each part in base64url.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(tag = "kty")]
-pub(super) enum Jwk {
+enum Material {
     #[serde(rename = "RSA")]
-    Rsa {
-        kid: Option<String>,
-        #[serde(rename = "use")]
-        purpose: Option<String>,
-        n: String,
-        e: String,
-    },
+    Rsa { n: String, e: String },
     #[serde(rename = "EC")]
-    Ec {
-        kid: Option<String>,
-        #[serde(rename = "use")]
-        purpose: Option<String>,
-        crv: String,
-        x: String,
-        y: String,
-    },
+    Ec { crv: String, x: String, y: String },
     #[serde(rename = "OKP")]
-    Okp {
-        kid: Option<String>,
-        #[serde(rename = "use")]
-        purpose: Option<String>,
-        crv: String,
-        x: String,
-    },
+    Okp { crv: String, x: String },
+}
+
+/// RSA's algorithms (RFC 7518 sections 3.3 and 3.5).
+fn rsa(algorithm: &str) -> Option<&'static RsaParameters> {
+    Some(match algorithm {
+        "RS256" => &signature::RSA_PKCS1_2048_8192_SHA256,
+        "RS384" => &signature::RSA_PKCS1_2048_8192_SHA384,
+        "RS512" => &signature::RSA_PKCS1_2048_8192_SHA512,
+        "PS256" => &signature::RSA_PSS_2048_8192_SHA256,
+        "PS384" => &signature::RSA_PSS_2048_8192_SHA384,
+        "PS512" => &signature::RSA_PSS_2048_8192_SHA512,
+        _ => return None,
+    })
 }
 
 impl Jwk {
     pub(super) fn kid(&self) -> Option<&str> {
-        match self {
-            Self::Rsa { kid, .. } | Self::Ec { kid, .. } | Self::Okp { kid, .. } => kid.as_deref(),
-        }
+        self.kid.as_deref()
     }
 
     pub(super) fn is_for_signatures(&self) -> bool {
-        let (Self::Rsa { purpose, .. } | Self::Ec { purpose, .. } | Self::Okp { purpose, .. }) =
-            self;
-        purpose.as_deref().is_none_or(|purpose| purpose == "sig")
+        self.purpose
+            .as_deref()
+            .is_none_or(|purpose| purpose == "sig")
+    }
+
+    /// Whether a signature under this algorithm can be this key's: by its kind and curve, and by what it says itself.
+    pub(super) fn is_for(&self, algorithm: &str) -> bool {
+        let is_of_kind = match &self.material {
+            Material::Rsa { .. } => rsa(algorithm).is_some(),
+            Material::Ec { crv, .. } => {
+                matches!(
+                    (crv.as_str(), algorithm),
+                    ("P-256", "ES256") | ("P-384", "ES384")
+                )
+            }
+            Material::Okp { crv, .. } => crv == "Ed25519" && algorithm == "EdDSA",
+        };
+        is_of_kind && self.alg.as_deref().is_none_or(|alg| alg == algorithm)
     }
 
     /// Whether the signature is of this key under this algorithm.
     fn verifies(&self, algorithm: &str, message: &[u8], signature: &[u8]) -> bool {
+        if !self.is_for(algorithm) {
+            return false;
+        }
         let decode = |text: &str| URL_SAFE_NO_PAD.decode(text).unwrap_or_default();
-        let verified = match (self, algorithm) {
-            (Self::Rsa { n, e, .. }, "RS256") => {
+        let verified = match (&self.material, algorithm) {
+            (Material::Rsa { n, e }, _) => {
                 let (n, e) = (decode(n), decode(e));
                 let key = RsaPublicKeyComponents { n: &n, e: &e };
-                key.verify(&RSA_PKCS1_2048_8192_SHA256, message, signature)
+                let Some(parameters) = rsa(algorithm) else {
+                    return false;
+                };
+                key.verify(parameters, message, signature)
             }
-            (Self::Ec { crv, x, y, .. }, "ES256") if crv == "P-256" => {
+            (Material::Ec { x, y, .. }, _) => {
                 let point = [vec![4], decode(x), decode(y)].concat();
-                UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point).verify(message, signature)
+                let curve = match algorithm {
+                    "ES384" => &signature::ECDSA_P384_SHA384_FIXED,
+                    _ => &signature::ECDSA_P256_SHA256_FIXED,
+                };
+                UnparsedPublicKey::new(curve, point).verify(message, signature)
             }
-            (Self::Okp { crv, x, .. }, "EdDSA") if crv == "Ed25519" => {
-                UnparsedPublicKey::new(&ED25519, decode(x)).verify(message, signature)
+            (Material::Okp { x, .. }, _) => {
+                UnparsedPublicKey::new(&signature::ED25519, decode(x)).verify(message, signature)
             }
-            _ => return false,
         };
         verified.is_ok()
     }
@@ -96,11 +122,29 @@ pub(super) struct Claims {
     pub(super) iss: String,
     pub(super) sub: String,
     aud: Audience,
+    #[serde(deserialize_with = "date")]
     pub(super) exp: u64,
+    #[serde(deserialize_with = "date")]
     pub(super) iat: u64,
+    #[serde(default, deserialize_with = "optional_date")]
     pub(super) nbf: Option<u64>,
     pub(super) nonce: Option<String>,
     pub(super) azp: Option<String>,
+}
+
+/// A NumericDate (RFC 7519 section 2): a JSON number of seconds, which may have a fraction; it is cut off.
+fn date<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    let number = serde_json::Number::deserialize(deserializer)?;
+    let is_whole = number.as_u64();
+    // Beyond 2^53 a float is no second any more.
+    let cut = || number.as_f64().filter(|it| (0.0..9e15).contains(it));
+    is_whole
+        .or_else(|| cut().map(|seconds| seconds as u64))
+        .ok_or_else(|| serde::de::Error::custom("no date"))
+}
+
+fn optional_date<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    date(deserializer).map(Some)
 }
 
 impl Claims {
@@ -154,8 +198,19 @@ impl<'a> Unverified<'a> {
         self.header.kid.as_deref()
     }
 
-    pub(super) fn verify(&self, key: &Jwk) -> Result<Claims, ProviderError> {
-        if !key.verifies(&self.header.alg, self.signed.as_bytes(), &self.signature) {
+    pub(super) fn algorithm(&self) -> &str {
+        &self.header.alg
+    }
+
+    /// The claims, when one of these keys signed them.
+    ///
+    /// # Errors
+    /// [`ProviderError::Token`].
+    pub(super) fn verify(&self, keys: &[Arc<Jwk>]) -> Result<Claims, ProviderError> {
+        let is_signed_by = |key: &Arc<Jwk>| {
+            key.verifies(&self.header.alg, self.signed.as_bytes(), &self.signature)
+        };
+        if !keys.iter().any(is_signed_by) {
             return Err(ProviderError::Token("not its signature"));
         }
         URL_SAFE_NO_PAD
@@ -226,12 +281,9 @@ mod tests {
     #[test]
     fn odd_headers_and_claims_are_refused_even_when_signed() {
         let pair = Ed25519KeyPair::from_seed_unchecked(&[7; 32]).unwrap();
-        let key = Jwk::Okp {
-            kid: None,
-            purpose: None,
-            crv: "Ed25519".into(),
-            x: URL_SAFE_NO_PAD.encode(pair.public_key()),
-        };
+        let x = URL_SAFE_NO_PAD.encode(pair.public_key());
+        let key = serde_json::json!({ "kty": "OKP", "crv": "Ed25519", "x": x });
+        let keys = [Arc::new(serde_json::from_value(key).unwrap())];
         let verdict = |header: &str, claims: &str| {
             let signed = format!(
                 "{}.{}",
@@ -240,11 +292,16 @@ mod tests {
             );
             let signature = URL_SAFE_NO_PAD.encode(pair.sign(signed.as_bytes()));
             Unverified::parse(&format!("{signed}.{signature}"))?
-                .verify(&key)
+                .verify(&keys)
                 .map(|_| ())
         };
-        let claims = r#"{"iss":"i","sub":"s","aud":["a","b"],"exp":9,"iat":1,"email":"x"}"#;
-        assert_eq!(verdict(r#"{"alg":"EdDSA"}"#, claims), Ok(()));
+        for claims in [
+            r#"{"iss":"i","sub":"s","aud":["a","b"],"exp":9,"iat":1,"email":"x"}"#,
+            r#"{"iss":"i","sub":"s","aud":"a","exp":1796090000.5,"iat":1.79609e9,"nbf":0.0}"#,
+        ] {
+            assert_eq!(verdict(r#"{"alg":"EdDSA"}"#, claims), Ok(()), "{claims}");
+        }
+        let claims = r#"{"iss":"i","sub":"s","aud":"a","exp":9,"iat":1}"#;
         for header in [
             r#"{"alg":"none"}"#,
             r#"{"alg":"HS256"}"#,
@@ -262,6 +319,8 @@ mod tests {
             r#"{"iss":"i","sub":"s","aud":7,"exp":9,"iat":1}"#,
             r#"{"iss":"i","sub":"s","aud":"a","exp":-9,"iat":1}"#,
             r#"{"iss":"i","sub":"s","aud":"a","exp":"9","iat":1}"#,
+            r#"{"iss":"i","sub":"s","aud":"a","exp":1e300,"iat":1}"#,
+            r#"{"iss":"i","sub":"s","aud":"a","exp":9,"iat":1,"nbf":null}"#,
             r#"{"iss":"i","aud":"a","exp":9,"iat":1}"#,
             "{",
         ] {

@@ -28,6 +28,16 @@ pub enum ProviderError {
     /// It does not answer, or not as a provider does.
     #[error("the provider does not answer: {0}")]
     Away(String),
+    /// It answers, and calls itself otherwise than the configuration does (OpenID Connect Discovery 1.0, section 4.3).
+    #[error(
+        "auth.provider.issuer is \"{ours}\", the provider calls itself \"{theirs}\": they must be equal, to the last slash"
+    )]
+    Issuer {
+        /// As configured.
+        ours: String,
+        /// As its document says, cut to a bound.
+        theirs: String,
+    },
     /// The token is not its own, not for us, not of this time, or not one.
     #[error("the provider's token is refused: {0}")]
     Token(&'static str),
@@ -36,7 +46,7 @@ pub enum ProviderError {
 impl ProviderError {
     /// Whether trying again later may help.
     pub fn is_away(&self) -> bool {
-        matches!(self, Self::Away(_))
+        matches!(self, Self::Away(_) | Self::Issuer { .. })
     }
 }
 
@@ -74,7 +84,7 @@ impl Provider {
         Ok(Some(Self {
             inner: Arc::new(Inner {
                 secret: settings.secret()?,
-                documents: Documents::new(&settings.issuer, Http::new()?),
+                documents: Documents::new(&settings.issuer, Http::new(settings)?),
                 settings: settings.clone(),
             }),
         }))
@@ -91,6 +101,18 @@ impl Provider {
     /// [`ProviderError::Away`].
     pub(super) async fn endpoints(&self, now: u64) -> Result<Endpoints, ProviderError> {
         self.inner.documents.endpoints(now).await
+    }
+
+    /// Asks for the documents once, so that an issuer which is spelt otherwise than the provider spells it is told at
+    /// the start and not at the first sign-in. A provider that is away says nothing about that.
+    ///
+    /// # Errors
+    /// A sentence that names the setting and the provider's own spelling.
+    pub async fn check(&self, now: u64) -> Result<(), String> {
+        match self.endpoints(now).await {
+            Err(error @ ProviderError::Issuer { .. }) => Err(error.to_string()),
+            _ => Ok(()),
+        }
     }
 
     /// Whom a token that a client sent for exchange speaks of, at `now` (Unix seconds).
@@ -150,8 +172,8 @@ impl Provider {
             return Err(ProviderError::Token("too long"));
         }
         let unverified = jwt::Unverified::parse(token)?;
-        let key = self.inner.documents.key(unverified.kid(), now).await?;
-        let claims = unverified.verify(&key)?;
+        let keys = self.inner.documents.keys(&unverified, now).await?;
+        let claims = unverified.verify(&keys)?;
         if claims.iss != self.inner.settings.issuer {
             return Err(ProviderError::Token("another issuer"));
         }

@@ -21,6 +21,9 @@ pub struct ProviderSettings {
     /// The file that holds it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client_secret_file: Option<PathBuf>,
+    /// Hosts of the provider (issuer, keys, token endpoint) that may have private addresses. Others are asked at public
+    /// addresses only; an issuer on this machine needs no entry.
+    pub private_hosts: Vec<String>,
     /// Audiences of tokens that clients may exchange for ours (RFC 8693); empty: only our client id.
     pub audiences: Vec<String>,
 }
@@ -42,14 +45,19 @@ impl ProviderSettings {
     }
 
     pub(super) fn secret(&self) -> Result<Option<Secret>, String> {
-        match (&self.client_secret, &self.client_secret_file) {
-            (Some(_), Some(_)) => Err("auth.provider has a secret and a file of it".into()),
-            (Some(secret), None) => Ok(Some(secret.clone())),
-            (None, Some(file)) => std::fs::read_to_string(file)
-                .map(|text| Some(Secret::new(text.trim())))
-                .map_err(|error| format!("{}: {error}", file.display())),
-            (None, None) => Ok(None),
-        }
+        Secret::given(
+            "auth.provider.client_secret",
+            self.client_secret.as_ref(),
+            self.client_secret_file.as_deref(),
+        )
+    }
+
+    /// The hosts that may have private addresses.
+    pub(super) fn private_hosts(&self) -> Vec<String> {
+        let issuer = self.issuer.parse::<hyper::Uri>().ok();
+        let issuer = issuer.as_ref().and_then(|uri| uri.host());
+        let here = issuer.filter(|host| is_loopback(host)).map(str::to_owned);
+        self.private_hosts.iter().cloned().chain(here).collect()
     }
 
     pub(super) fn accepted_audiences(&self) -> Vec<&str> {
@@ -67,14 +75,16 @@ pub(super) fn is_trustworthy(url: &str) -> bool {
         return false;
     };
     let host = url.host().unwrap_or("");
-    let bare = host.trim_matches(['[', ']']);
-    let is_loopback =
-        host == "localhost" || bare.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
     match url.scheme_str() {
         Some("https") => !host.is_empty(),
-        Some("http") => is_loopback,
+        Some("http") => is_loopback(host),
         _ => false,
     }
+}
+
+fn is_loopback(host: &str) -> bool {
+    let bare = host.trim_matches(['[', ']']);
+    host == "localhost" || bare.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 #[cfg(test)]
