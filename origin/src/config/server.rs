@@ -26,6 +26,8 @@ pub struct ServerSettings {
     pub operator_hosts: Vec<String>,
     /// A file into which the bound addresses are written as JSON once everything answers. Empty: none.
     pub ready_file: PathBuf,
+    /// Seconds after which a connection is cut whose client takes nothing of what it is sent: 1 to 600.
+    pub stalled_seconds: u32,
     /// TLS of the public and the images listener.
     pub tls: TlsSettings,
 }
@@ -43,6 +45,7 @@ impl Default for ServerSettings {
             hosts: Vec::new(),
             operator_hosts: Vec::new(),
             ready_file: PathBuf::new(),
+            stalled_seconds: 20,
             tls: TlsSettings::default(),
         }
     }
@@ -148,6 +151,12 @@ impl ServerSettings {
     pub fn validate(&self) -> Result<(), String> {
         if !self.url.is_empty() && !is_base_url(&self.url) {
             return Err("server.url must be http(s)://host[:port] without a path".into());
+        }
+        if !(1..=600).contains(&self.stalled_seconds) {
+            return Err(format!(
+                "server.stalled_seconds is {}; it must be 1 to 600",
+                self.stalled_seconds
+            ));
         }
         Ok(())
     }

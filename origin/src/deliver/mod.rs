@@ -1,5 +1,7 @@
 //! The embedded images listener: the edge's walk of a link, by the same shared code, over this service's own store.
 
+mod pace;
+
 use std::net::IpAddr;
 
 use actix_web::body::SizedStream;
@@ -165,6 +167,8 @@ async fn object(
     let object = app.store.get(&info.key, range).await?;
     let length = object.span.1;
     let body = object.body.map(|part| part.map_err(ApiError::from));
+    let grace = app.settings.server.stalled_seconds;
+    let body = pace::paced(body, app.clock.clone(), grace);
     Ok(response.no_chunking(length).streaming(body))
 }
 

@@ -71,6 +71,8 @@ impl Listeners {
             false => None,
         };
         let redirect = settings.server.tls.redirect_bind.as_mut();
+        let stalled = settings.server.stalled_seconds;
+        let listen = |address: &mut SocketAddr| listen(address, stalled);
         let listeners = Self {
             public: listen(&mut settings.server.bind)?,
             operator: listen(&mut settings.server.operator_bind)?,
@@ -150,11 +152,15 @@ impl Listeners {
     }
 }
 
-fn listen(address: &mut SocketAddr) -> std::io::Result<TcpListener> {
+/// A listener whose connections end when their clients take nothing for `stalled` seconds: each inherits its
+/// TCP_USER_TIMEOUT (RFC 5482), which bounds how long sent bytes may wait for an acknowledgement or for room.
+fn listen(address: &mut SocketAddr, stalled: u32) -> std::io::Result<TcpListener> {
     let named =
         |error: std::io::Error| std::io::Error::new(error.kind(), format!("{address}: {error}"));
     let listener = TcpListener::bind(*address).map_err(named)?;
     listener.set_nonblocking(true)?;
+    #[cfg(target_os = "linux")]
+    rustix::net::sockopt::set_tcp_user_timeout(&listener, stalled.saturating_mul(1000))?;
     *address = listener.local_addr()?;
     Ok(listener)
 }

@@ -37,6 +37,7 @@ mod origins;
 mod origins_jobs;
 mod provenance;
 mod provider;
+mod readers;
 mod references;
 mod rotation;
 mod routes;
