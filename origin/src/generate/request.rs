@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 
 use super::reference::{Asked, Reference};
 use crate::error::ApiError;
-use crate::infer::{Format, ImageSpec};
+use crate::infer::{Format, ImageSpec, MAX_SEED};
 use crate::startup::App;
 
 /// Body of `POST /api/generate`. What is left out takes the model's default; the seed, a random one.
@@ -64,9 +64,6 @@ impl JobSpec {
         }
     }
 }
-
-/// Largest seed: JavaScript clients can write no larger number exactly.
-const MAX_SEED: u64 = (1 << 53) - 1;
 
 /// Reads a JSON body. The error names field and reason, never a value.
 ///

@@ -10,7 +10,7 @@ use super::settings::{Device, Latents, Settings};
 use super::spec::{ImageSpec, InitImage, Mask};
 use super::tokenizer::PromptTokenizer;
 use super::{Pixels, noise::Noise};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
@@ -52,13 +52,44 @@ pub(super) fn copy_tree(from: &Path, to: &Path) {
     }
 }
 
-/// A copy of a model under the case's scheduler configuration.
+/// RFC 7396: null takes a field out.
+fn merge(value: &mut Value, patch: &Value) {
+    let Some(patch) = patch.as_object() else {
+        *value = patch.clone();
+        return;
+    };
+    if !value.is_object() {
+        *value = Value::Object(Default::default());
+    }
+    for (key, change) in patch {
+        match change.is_null() {
+            true => drop(value.as_object_mut().unwrap().remove(key)),
+            false => merge(&mut value[key.as_str()], change),
+        }
+    }
+}
+
+/// A copy of a model under the case's scheduler configuration, and what else the case changes.
 fn model_of(folder: &Path, model: &Path, case: &Value) -> PathBuf {
     let copy = folder.join("copy");
     copy_tree(model, &copy);
     let model = copy;
     let file = model.join("scheduler/scheduler_config.json");
     std::fs::write(file, case["scheduler"].to_string()).unwrap();
+    let class = case["scheduler"]["_class_name"].clone();
+    let of_class = json!({ "scheduler": ["diffusers", class] });
+    for (file, patch) in [
+        ("model_index.json", &of_class),
+        ("model_index.json", &case["index"]),
+        ("vae_decoder/config.json", &case["vae"]),
+    ] {
+        let file = model.join(file);
+        let mut value: Value = read_json(&file).unwrap();
+        if patch.is_object() {
+            merge(&mut value, patch);
+        }
+        std::fs::write(file, value.to_string()).unwrap();
+    }
     model
 }
 
@@ -140,13 +171,20 @@ fn check(
     for case in cases {
         let model = model_of_case(case);
         let name = format!(
-            "{} {:?}",
+            "{} {} {} {} {:?}",
             case["scheduler"]["_class_name"],
+            case["override"],
+            case["index"],
+            case["vae"],
             spec_of(case, side)
         );
         let folder = tempfile::tempdir().unwrap();
         let copy = model_of(folder.path(), &model, case);
-        let engine = Engine::load(&settings_at(&copy, latents_at)).unwrap();
+        let settings = Settings {
+            scheduler: case["override"].as_str().unwrap_or("").to_owned(),
+            ..settings_at(&copy, latents_at)
+        };
+        let engine = Engine::load(&settings).unwrap();
         let mut row = engine.rows(&spec_of(case, side)).unwrap().pop().unwrap();
         assert_eq!(
             row.calls(),
@@ -206,6 +244,14 @@ pub(super) fn check_exports_of_optimum(at: Latents) {
     });
 }
 
+/// Folders whose small files leave something out, or say it in two places.
+pub(super) fn check_folders(at: Latents) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/goldens/folders");
+    check(&folder, 19, at, |case| {
+        goldens().join(case["model"].as_str().unwrap())
+    });
+}
+
 pub(super) fn check_demo_model(at: Latents) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let model = root.join("models/demo/emoji-128");
@@ -220,6 +266,11 @@ fn latents_after_each_step_and_the_picture_are_those_of_diffusers() {
 #[test]
 fn folders_that_optimum_exported_run_unchanged_and_make_the_pictures_of_diffusers() {
     check_exports_of_optimum(Latents::Host);
+}
+
+#[test]
+fn what_a_folder_leaves_out_or_says_twice_is_read_as_diffusers_reads_it() {
+    check_folders(Latents::Host);
 }
 
 #[test]

@@ -2,8 +2,10 @@
 
 use super::error::InferError;
 use super::graph::read_json;
-use super::scheduler::{Kind, Scheduler};
+use super::place;
+use super::scheduler::{Kind, Scheduler, SchedulerError, SchedulerFile};
 use serde::Deserialize;
+use serde_json::Value;
 use std::path::{Path, PathBuf};
 
 /// `unet/config.json`, as far as it matters here.
@@ -47,6 +49,10 @@ pub struct VaeConfig {
     pub scaling_factor: Option<f32>,
     /// What is taken off first.
     pub shift_factor: Option<f32>,
+    /// Mean of each channel of the latents; counts beside `latents_std` only.
+    pub latents_mean: Option<Vec<f32>>,
+    /// Standard deviation of each channel of the latents; counts beside `latents_mean` only.
+    pub latents_std: Option<Vec<f32>>,
     /// One entry a level; each level but the last halves the side.
     #[serde(default)]
     pub block_out_channels: Vec<usize>,
@@ -64,9 +70,23 @@ pub struct TextConfig {
 /// `model_index.json`.
 #[derive(Debug, Default, Deserialize)]
 pub struct Index {
-    /// SDXL: an empty negative prompt is zeros rather than the encoding of nothing.
-    #[serde(default)]
-    pub force_zeros_for_empty_prompt: bool,
+    /// SDXL: an empty negative prompt is zeros rather than the encoding of nothing. So it is unless it says otherwise.
+    force_zeros_for_empty_prompt: Option<bool>,
+    /// The library and the class of the scheduler.
+    scheduler: Option<Value>,
+}
+
+impl Index {
+    /// Whether an empty negative prompt is zeros.
+    pub fn forces_zeros(&self) -> bool {
+        self.force_zeros_for_empty_prompt.unwrap_or(true)
+    }
+
+    /// The scheduler's class, where the index names one. Flax has classes of its own for the same schedulers.
+    fn scheduler_class(&self) -> Option<&str> {
+        let class = self.scheduler.as_ref()?.get(1)?.as_str()?;
+        Some(class.strip_prefix("Flax").unwrap_or(class))
+    }
 }
 
 /// `signet.json` in a model folder: what the diffusers files have no place for. All optional.
@@ -106,70 +126,53 @@ pub struct Folder {
     pub unet: UnetConfig,
     /// From `vae_decoder/config.json` or `vae/config.json`.
     pub vae: VaeConfig,
+    /// Which of the two.
+    pub vae_file: PathBuf,
     /// From `text_encoder/config.json`.
     pub text: TextConfig,
-    /// From `scheduler/scheduler_config.json`.
+    /// From `scheduler/scheduler_config.json`, as the model's pipeline runs it.
     pub scheduler: Scheduler,
-}
-
-/// Model folders at or below `path`, at most two levels down, in order of name.
-///
-/// A folder counts when it has a `unet` or a `model_index.json`, so that a half-copied one is
-/// named and refused rather than overlooked.
-pub fn find(path: &Path) -> Vec<PathBuf> {
-    fn look(path: &Path, depth: usize, found: &mut Vec<PathBuf>) {
-        if path.join("unet").is_dir() || path.join("model_index.json").is_file() {
-            found.push(path.to_owned());
-        } else if depth > 0 {
-            let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
-            let mut folders: Vec<_> = entries
-                .map(|entry| entry.path())
-                .filter(|path| path.is_dir())
-                .collect();
-            folders.sort();
-            folders
-                .iter()
-                .for_each(|folder| look(folder, depth - 1, found));
-        }
-    }
-    let mut found = Vec::new();
-    look(path, 2, &mut found);
-    found
+    /// The same where a mask keeps a part of a picture.
+    pub for_masks: Scheduler,
 }
 
 impl Folder {
     /// Reads the small files. `scheduler` overrides the folder's own where it is not empty.
     pub fn read(path: &Path, scheduler: &str) -> Result<Self, InferError> {
         let card: Card = optional(&path.join("signet.json"))?;
-        let wanted = match (scheduler, card.scheduler.as_deref()) {
-            ("", of_card) => of_card,
-            (configured, _) => Some(configured),
+        let index: Index = optional(&path.join("model_index.json"))?;
+        let unet: UnetConfig = optional(&path.join("unet/config.json"))?;
+        let named = [
+            (Some(scheduler).filter(|class| !class.is_empty()), ""),
+            (card.scheduler.as_deref(), "signet.json"),
+            (index.scheduler_class(), "model_index.json"),
+        ];
+        let named = named.into_iter().find_map(|(class, by)| Some((class?, by)));
+        let scheduler = read_scheduler(path, named)?;
+        // What is neither SDXL nor distilled with guidance runs as Stable Diffusion 1 and 2 do.
+        let is_plain = !path.join("text_encoder_2").is_dir() && unet.time_cond_proj_dim.is_none();
+        let scheduler = match is_plain {
+            true => scheduler.for_stable_diffusion(),
+            false => scheduler,
         };
         let vae = ["vae_decoder/config.json", "vae/config.json"].map(|file| path.join(file));
         let [first, second] = &vae;
         Ok(Self {
             path: path.to_owned(),
-            name: card.name.clone().unwrap_or_else(|| folder_name(path)),
-            index: optional(&path.join("model_index.json"))?,
-            unet: optional(&path.join("unet/config.json"))?,
+            name: card.name.clone().unwrap_or_else(|| place::name(path)),
+            vae_file: if first.is_file() { first } else { second }.clone(),
             vae: optional(if first.is_file() { first } else { second })?,
             text: optional(&path.join("text_encoder/config.json"))?,
-            scheduler: read_scheduler(&path.join("scheduler/scheduler_config.json"), wanted)?,
+            for_masks: match is_plain {
+                true => scheduler.clone().without_warm_up(),
+                false => scheduler.clone(),
+            },
+            scheduler,
+            index,
+            unet,
             card,
         })
     }
-}
-
-/// A folder named after its format is called as the one above it.
-fn folder_name(path: &Path) -> String {
-    let names = path
-        .ancestors()
-        .filter_map(Path::file_name)
-        .map(|name| name.to_string_lossy());
-    let mut names = names.filter(|name| name != "onnx");
-    names
-        .next()
-        .map_or_else(|| "model".to_owned(), |name| name.into_owned())
 }
 
 fn optional<T: serde::de::DeserializeOwned + Default>(file: &Path) -> Result<T, InferError> {
@@ -180,27 +183,20 @@ fn optional<T: serde::de::DeserializeOwned + Default>(file: &Path) -> Result<T, 
     }
 }
 
-fn read_scheduler(file: &Path, wanted: Option<&str>) -> Result<Scheduler, InferError> {
-    let text = std::fs::read_to_string(file).map_err(|error| match error.kind() {
-        std::io::ErrorKind::NotFound => InferError::broken(file, "is missing"),
-        _ => InferError::broken(file, error),
+/// Reads the scheduler's file as the class that the configuration, the card or the index names, in that order, or else as
+/// its own.
+fn read_scheduler(path: &Path, named: Option<(&str, &str)>) -> Result<Scheduler, InferError> {
+    let file = path.join("scheduler/scheduler_config.json");
+    let text = std::fs::read_to_string(&file).map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => InferError::broken(&file, "is missing"),
+        _ => InferError::broken(&file, error),
     })?;
-    let scheduler = Scheduler::parse(&text).map_err(|error| InferError::broken(file, error))?;
-    let Some(class) = wanted else {
-        return Ok(scheduler);
-    };
-    let kind = Kind::CLASSES
-        .iter()
-        .find(|(name, _)| *name == class)
-        .map(|(_, kind)| *kind);
-    let kind = kind.ok_or_else(|| InferError::BadSpec {
-        field: "scheduler",
-        reason: format!(
-            "{class:?} is not one of {}",
-            Kind::CLASSES.map(|(n, _)| n).join(", ")
-        ),
-    })?;
-    scheduler
-        .with_kind(kind)
-        .map_err(|error| InferError::broken(file, error))
+    let broken = |error| InferError::broken(&file, error);
+    let fields = SchedulerFile::parse(&text).map_err(broken)?;
+    let (class, by) = named.unwrap_or((fields.class(), ""));
+    if Kind::from_class(class).is_none() && !by.is_empty() {
+        let error = SchedulerError::Class(class.to_owned());
+        return Err(InferError::broken(path.join(by), error));
+    }
+    fields.read_as(class).map_err(broken)
 }

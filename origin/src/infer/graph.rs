@@ -5,6 +5,7 @@ use super::device;
 use super::error::InferError;
 use super::numbers::{Feed, fed, widened};
 use super::runtime::Runtime;
+use super::variants;
 use ort::session::{IoBinding, RunOptions, Session};
 use ort::value::{TensorElementType, ValueType};
 use std::borrow::Cow;
@@ -285,7 +286,8 @@ fn size_of_graph(file: &Path) -> u64 {
     let folder = file.parent().map(std::fs::read_dir);
     let files = folder.into_iter().flatten().flatten().flatten();
     let plain = |path: &Path| path.extension().is_some_and(|e| e == "json" || e == "txt");
-    let sizes = files.filter(|entry| !plain(&entry.path()));
+    let counts = |path: &Path| !plain(path) && !variants::is_anothers(path, file);
+    let sizes = files.filter(|entry| counts(&entry.path()));
     sizes
         .filter_map(|entry| std::fs::metadata(entry.path()).ok())
         .filter(std::fs::Metadata::is_file)

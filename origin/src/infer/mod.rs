@@ -22,13 +22,16 @@ mod memory;
 mod model;
 mod noise;
 mod numbers;
+mod paste;
 mod pixels;
+mod place;
 mod preview;
 mod probe;
 mod prompts;
 mod resident;
 mod row;
 mod runtime;
+mod scale;
 mod scheduler;
 mod settings;
 mod shelf;
@@ -36,6 +39,7 @@ mod spec;
 mod tiles;
 mod tokenizer;
 mod vae;
+mod variants;
 
 #[cfg(test)]
 mod bounds_tests;
@@ -45,6 +49,8 @@ mod engine_tests;
 mod exports;
 #[cfg(test)]
 mod exports_tests;
+#[cfg(test)]
+mod folder_tests;
 #[cfg(test)]
 mod memory_tests;
 
@@ -57,4 +63,6 @@ pub use preview::Draft;
 pub use row::{BatchKey, Row};
 pub use settings::{Device, Latents, Settings};
 pub use shelf::{Changes, Refused};
-pub use spec::{ImageSpec, InitImage, MAX_IMAGES, MAX_PROMPT, MAX_STEPS, Mask, ModelInfo};
+pub use spec::{
+    ImageSpec, InitImage, MAX_IMAGES, MAX_PROMPT, MAX_SEED, MAX_STEPS, Mask, ModelInfo,
+};

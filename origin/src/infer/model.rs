@@ -10,11 +10,13 @@ use super::numbers::Feed;
 use super::prompts::Prompts;
 use super::resident::{self, Kernels};
 use super::runtime::Runtime;
+use super::scale::Scale;
 use super::scheduler::Scheduler;
 use super::settings::Settings;
 use super::spec::{ImageSpec, ModelInfo};
 use super::tokenizer::PromptTokenizer;
 use super::vae::Vae;
+use super::variants::{graph_in, has_graph};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -42,6 +44,8 @@ pub struct Model {
     pub info: ModelInfo,
     /// Its schedule.
     pub scheduler: Scheduler,
+    /// Its schedule where a mask keeps a part of a picture.
+    pub for_masks: Scheduler,
     /// The denoiser.
     pub unet: Graph,
     /// Whether the denoiser takes a timestep for every row.
@@ -89,7 +93,7 @@ impl Model {
                 &at("tokenizer"),
                 folder.text.max_position_embeddings,
             )?,
-            graph: Graph::load(runtime, "text_encoder", at("text_encoder/model.onnx"))?,
+            graph: Graph::load(runtime, "text_encoder", graph_in(&at("text_encoder"))?)?,
         }];
         if at("text_encoder_2").is_dir() {
             encoders.push(TextEncoder {
@@ -97,22 +101,25 @@ impl Model {
                     &at("tokenizer_2"),
                     folder.text.max_position_embeddings,
                 )?,
-                graph: Graph::load(runtime, "text_encoder_2", at("text_encoder_2/model.onnx"))?,
+                graph: Graph::load(runtime, "text_encoder_2", graph_in(&at("text_encoder_2"))?)?,
             });
         }
         // Only tensors at fixed places can be captured.
         let kernels = kernels.filter(|_| folder.scheduler.is_linear());
+        let file = graph_in(&at("unet"))?;
         let unet = match kernels {
-            Some(_) => Graph::load_to_capture(runtime, "unet", at("unet/model.onnx"))?,
-            None => Graph::load(runtime, "unet", at("unet/model.onnx"))?,
+            Some(_) => Graph::load_to_capture(runtime, "unet", file)?,
+            None => Graph::load(runtime, "unet", file)?,
         };
         let mut ports = unet.inputs.iter().chain(&unet.outputs);
         let can_stay = ports.all(|port| resident::is_supported(port.element));
         let kernels = kernels.filter(|_| can_stay).cloned();
-        let decoder = Graph::load(runtime, "vae_decoder", at("vae_decoder/model.onnx"))?;
-        let encoder_file = at("vae_encoder/model.onnx");
-        let encoder = match encoder_file.is_file() {
-            true => Some(Graph::load(runtime, "vae_encoder", encoder_file)?),
+        let decoder = Graph::load(runtime, "vae_decoder", graph_in(&at("vae_decoder"))?)?;
+        let encoder = match has_graph(&at("vae_encoder")) {
+            true => {
+                let file = graph_in(&at("vae_encoder"))?;
+                Some(Graph::load(runtime, "vae_encoder", file)?)
+            }
             false => None,
         };
         let channels = check(&folder, &encoders, &unet, &decoder)?;
@@ -143,6 +150,7 @@ impl Model {
             ledger: runtime.ledger.clone(),
             _lease: runtime.ledger.lease(weights),
             scheduler: folder.scheduler,
+            for_masks: folder.for_masks,
             timestep_per_row,
             fixed_rows: unet.need_input("sample")?.fixed(0),
             guidance_embedding: unet
@@ -158,13 +166,12 @@ impl Model {
             vae: Vae {
                 decoder,
                 encoder,
-                scaling: folder.vae.scaling_factor.unwrap_or(0.18215),
-                shift: folder.vae.shift_factor.unwrap_or(0.0),
+                scale: Scale::read(&folder.vae, &folder.vae_file, channels)?,
                 channels,
                 factor,
                 tile: options.vae_tile,
             },
-            zeros_for_empty: folder.index.force_zeros_for_empty_prompt,
+            zeros_for_empty: folder.index.forces_zeros(),
             nothing: OnceLock::new(),
             prompts: Prompts::default(),
         })

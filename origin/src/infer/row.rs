@@ -3,10 +3,12 @@
 use super::error::InferError;
 use super::model::{Conditioning, Model, finite};
 use super::noise::Noise;
+use super::paste::put_back;
+use super::pixels::Pixels;
 use super::preview::{Draft, Preview};
 use super::resident::Home;
 use super::scheduler::{Plan, Sampler};
-use super::spec::ImageSpec;
+use super::spec::{ImageSpec, Mask};
 use std::sync::Arc;
 
 /// A picture being denoised. Rows of any users and any steps may share a denoiser call when
@@ -31,6 +33,9 @@ pub struct Row {
 
 /// The part of a picture that is kept while the rest is painted anew.
 pub(super) struct Kept {
+    original: Arc<Pixels>,
+    /// In pixels.
+    painted: Arc<Mask>,
     clean: Vec<f32>,
     first_noise: Vec<f32>,
     /// 1 where a latent is painted anew; one value a latent pixel.
@@ -81,10 +86,15 @@ impl Row {
                 reason,
             });
         }
-        let plan = Arc::new(model.scheduler.plan(spec.steps)?);
+        let is_masked = spec.init.as_ref().is_some_and(|init| init.mask.is_some());
+        let scheduler = match is_masked {
+            true => &model.for_masks,
+            false => &model.scheduler,
+        };
+        let plan = Arc::new(scheduler.plan(spec.steps)?);
         (0..spec.n as u64)
             .map(|i| {
-                let seed = spec.seed.wrapping_add(i);
+                let seed = spec.seed_of(i);
                 let start = spec.steps - spec.steps_run();
                 let mut row = Row {
                     model: Arc::clone(model),
@@ -131,6 +141,8 @@ impl Row {
                     false => self.sampler.add_noise(&clean, &first, &mut mixed),
                 }
                 self.kept = init.mask.as_ref().map(|mask| Kept {
+                    original: Arc::clone(&init.pixels),
+                    painted: Arc::clone(mask),
                     clean,
                     first_noise: first,
                     mask: mask.for_latents(self.model.vae.factor),
@@ -236,11 +248,15 @@ impl Row {
         }
     }
 
-    /// Decodes the finished latents.
-    pub(super) fn decode(&self) -> Result<super::pixels::Pixels, InferError> {
+    /// Decodes the finished latents, and puts back what a mask keeps: over half a latent it fades into the rest.
+    pub(super) fn decode(&self) -> Result<Pixels, InferError> {
         finite(&self.latents, "unet")?;
         let vae = &self.model.vae;
-        vae.decode(&self.latents, self.height, self.width, self.seed)
+        let mut pixels = vae.decode(&self.latents, self.height, self.width, self.seed)?;
+        if let Some(kept) = &self.kept {
+            put_back(&mut pixels, &kept.original, &kept.painted, vae.factor / 2);
+        }
+        Ok(pixels)
     }
 
     /// Asks for a preview of the next step.
@@ -253,8 +269,14 @@ impl Row {
         matches!(self.preview, Preview::Wanted)
     }
 
-    /// The clean latents that a step aims at.
-    pub(super) fn saw(&mut self, clean: Vec<f32>) {
+    /// The clean latents that a step aims at, where a mask does not keep what was there.
+    pub(super) fn saw(&mut self, mut clean: Vec<f32>) {
+        if let Some(kept) = &self.kept {
+            let of = kept.clean.iter().zip(kept.mask.iter().cycle());
+            for (x, (kept, painted)) in clean.iter_mut().zip(of) {
+                *x = kept + painted * (*x - kept);
+            }
+        }
         self.preview = Preview::Seen(clean);
     }
 

@@ -3,14 +3,15 @@
 //! finished.
 
 use super::error::InferError;
-use super::folder;
 use super::memory::Need;
 use super::model::Model;
+use super::place;
 use super::probe;
 use super::resident::Kernels;
 use super::runtime::{Places, Runtime};
 use super::settings::{Latents, Settings};
 use super::spec::ModelInfo;
+use super::variants;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 use std::time::SystemTime;
@@ -114,7 +115,7 @@ impl Shelf {
         };
         let (mut next, mut refused): (Vec<Loaded>, Vec<Refused>) = (Vec::new(), Vec::new());
         for path in &self.paths {
-            let found = folder::find(path);
+            let found = place::find(path);
             if found.is_empty() {
                 let error =
                     InferError::broken(path, "holds no model (no unet, no model_index.json)");
@@ -333,16 +334,18 @@ impl Shelf {
 
 /// Bytes of the folder's graphs and their weights.
 fn weight(folder: &Path, print: &Print) -> u64 {
-    let is_graphs = |file: &Path| {
+    let counts = |file: &Path| {
         let mut parts = file.strip_prefix(folder).into_iter().flatten();
         let of = parts.next().and_then(|name| name.to_str()).unwrap_or("");
         let plain = file.extension().is_some_and(|e| e == "json" || e == "txt");
-        !plain
-            && ["unet", "text_encoder", "vae_"]
-                .iter()
-                .any(|part| of.starts_with(part))
+        let mut graphs = ["unet", "text_encoder", "vae_"].iter();
+        let is_anothers = || {
+            let graph = variants::graph_in(&folder.join(of));
+            graph.is_ok_and(|graph| variants::is_anothers(file, &graph))
+        };
+        !plain && graphs.any(|part| of.starts_with(part)) && !is_anothers()
     };
-    let sizes = print.iter().filter(|(file, ..)| is_graphs(file));
+    let sizes = print.iter().filter(|(file, ..)| counts(file));
     sizes.map(|(_, bytes, _)| bytes).sum()
 }
 

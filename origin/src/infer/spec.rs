@@ -11,6 +11,9 @@ pub const MAX_IMAGES: usize = 4;
 /// Characters a prompt may have.
 pub const MAX_PROMPT: usize = 2000;
 
+/// Largest seed of a request and of a picture: JavaScript clients can write no larger number exactly.
+pub const MAX_SEED: u64 = (1 << 53) - 1;
+
 /// What a loaded model can do and does by default.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ModelInfo {
@@ -55,7 +58,7 @@ pub struct ImageSpec {
     pub steps: usize,
     /// How strictly the prompt is followed; 1 skips guidance and halves the work.
     pub guidance_scale: f32,
-    /// Seed of the first picture; picture `i` has seed `seed + i`.
+    /// Seed of the first picture; [`ImageSpec::seed_of`] tells the others'.
     pub seed: u64,
     /// How many pictures.
     pub n: usize,
@@ -104,13 +107,18 @@ pub struct Mask {
 }
 
 impl Mask {
+    /// Whether a pixel of that value is painted anew.
+    pub(super) fn paints(&self, value: u8) -> bool {
+        value >= 128
+    }
+
     /// 1 where a latent is painted anew, 0 where it is kept: each takes the pixel at its corner.
     pub(super) fn for_latents(&self, factor: usize) -> Vec<f32> {
         let rows = self
             .values
             .chunks_exact(self.width.max(1))
             .step_by(factor.max(1));
-        let painted = |value: &u8| if *value >= 128 { 1.0 } else { 0.0 };
+        let painted = |value: &u8| if self.paints(*value) { 1.0 } else { 0.0 };
         rows.flat_map(|row| row.iter().step_by(factor.max(1)).map(painted))
             .collect()
     }
@@ -123,6 +131,15 @@ impl ImageSpec {
         let run = self.n as u64 * self.steps_run() as u64;
         let area = self.width as u64 * self.height as u64;
         (run * area * self.branches() as u64 * 1000).div_ceil(512 * 512)
+    }
+
+    /// The seed of picture `i`: `seed + i`, and 0 after the largest one, so that every picture's seed can be asked for.
+    pub fn seed_of(&self, i: u64) -> u64 {
+        match self.seed > MAX_SEED {
+            // Only what is no request has such a seed.
+            true => self.seed.wrapping_add(i),
+            false => (self.seed + i) & MAX_SEED,
+        }
     }
 
     /// Steps after leaving out those that a picture to start from replaces.
@@ -246,6 +263,19 @@ mod tests {
         assert_eq!(spec.cost_milliunits(), 24);
         spec.n = 4;
         assert_eq!(spec.cost_milliunits(), 94);
+    }
+
+    #[test]
+    fn after_the_largest_seed_comes_the_smallest() {
+        let seeds = |seed| [0, 1, 2, 3].map(|i| info().spec("x", seed).seed_of(i));
+        assert_eq!(seeds(7), [7, 8, 9, 10]);
+        assert_eq!(seeds(MAX_SEED), [MAX_SEED, 0, 1, 2]);
+        assert_eq!(
+            seeds(MAX_SEED - 2),
+            [MAX_SEED - 2, MAX_SEED - 1, MAX_SEED, 0]
+        );
+        // In this process alone, without a request.
+        assert_eq!(seeds(u64::MAX), [u64::MAX, 0, 1, 2]);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use super::graph::Graph;
 use super::model::finite;
 use super::numbers::Feed;
 use super::pixels::Pixels;
+use super::scale::Scale;
 use super::tiles::{Canvas, Place, starts};
 
 /// Both ends of the latents.
@@ -14,10 +15,8 @@ pub struct Vae {
     pub decoder: Graph,
     /// From pictures to latents, where the export has it.
     pub encoder: Option<Graph>,
-    /// What latents are multiplied with before denoising sees them.
-    pub scaling: f32,
-    /// What is taken off first.
-    pub shift: f32,
+    /// From the decoder's latents to those that denoising sees, and back.
+    pub scale: Scale,
     /// Channels of the latents.
     pub channels: usize,
     /// Pixels a latent is wide.
@@ -35,11 +34,8 @@ impl Vae {
         width: usize,
         seed: u64,
     ) -> Result<Pixels, InferError> {
-        let scaled: Vec<f32> = latents
-            .iter()
-            .map(|x| x / self.scaling + self.shift)
-            .collect();
         let (high, wide) = (height / self.factor, width / self.factor);
+        let scaled = self.scale.for_decoder(latents, high * wide);
         let planes = match self.tile_of(&self.decoder, high, wide, 1) {
             None => self.decode_part(&scaled, high, wide)?,
             Some(tile) => {
@@ -137,9 +133,7 @@ impl Vae {
             }
         };
         finite(&latents, "vae_encoder")?;
-        latents
-            .iter_mut()
-            .for_each(|x| *x = (*x - self.shift) * self.scaling);
+        self.scale.for_denoiser(&mut latents, high * wide);
         Ok(latents)
     }
 

@@ -58,7 +58,8 @@ impl Caller {
         let mut pictures = Vec::with_capacity(spec.n);
         let sent = wire::read(&answer, spec.n).map_err(ProviderError::Answer)?;
         drop(answer);
-        for (picture, seed) in sent.into_iter().zip(spec.seed..) {
+        let seeds = (0..).map(|i| spec.seed_of(i));
+        for (picture, seed) in sent.into_iter().zip(seeds) {
             let file = match picture {
                 Sent::File(file) => file,
                 Sent::At(uri) => self.fetch(uri, until).await?,

@@ -172,7 +172,7 @@ impl Work for Clockwork {
             self.inside.most.fetch_max(live, Ordering::SeqCst);
             Tick {
                 prompt: spec.prompt.clone(),
-                seed: spec.seed + i,
+                seed: spec.seed_of(i),
                 area: spec.width * spec.height,
                 slots: spec.branches(),
                 done: 0,

@@ -13,6 +13,7 @@ import sys
 
 import diffusers
 import numpy as np
+import PIL.Image
 import torch
 from diffusers import (
     AutoencoderKL, LatentConsistencyModelPipeline, StableDiffusionImg2ImgPipeline, StableDiffusionInpaintPipeline,
@@ -180,6 +181,18 @@ def mask():
     return white
 
 
+def pasted(pipe, picture):
+    """What diffusers' overlay makes of a picture, the mask faded where it paints, not where it keeps: over half a latent."""
+    rim = FACTOR // 2
+    kept = np.argwhere(mask()[0, 0].numpy() < 0.5)
+    fade = np.ones((SIDE, SIDE))
+    for y in range(SIDE):
+        for x in range(SIDE):
+            fade[y, x] = min(1.0, np.sqrt(((kept - (y, x)) ** 2).sum(axis=1).min()) / (rim + 1))
+    over = [PIL.Image.fromarray(part) for part in ((fade * 255).round().astype(np.uint8), start_picture(), picture)]
+    return np.asarray(pipe.image_processor.apply_overlay(*over))
+
+
 def draws(seed):
     """Stands for torch's generator: the first latents, then the noise of the steps."""
     number = iter(range(10_000))
@@ -229,9 +242,9 @@ def follow(pipe, case):
             options |= dict(mask_image=mask(), height=SIDE, width=SIDE)
     else:
         options |= dict(latents=source(), height=SIDE, width=SIDE)
-    picture = pipe(**options).images[0]
+    picture = (pipe(**options).images[0] * 255).round().astype(np.uint8)
     config = json.loads(scheduler.to_json_string().replace("-Infinity", "null"))
-    return steps, (picture * 255).round().astype(np.uint8), config
+    return steps, pasted(pipe, picture) if "mask" in case else picture, config
 
 
 def cases():

@@ -4,8 +4,8 @@
 use super::replay::Replay;
 use crate::infer::engine::Engine;
 use crate::infer::engine_tests::{
-    check_company, check_demo_model, check_exports_of_optimum, check_poison, check_tiny_models,
-    copy_tree, finish, goldens, settings_at, spec,
+    check_company, check_demo_model, check_exports_of_optimum, check_folders, check_poison,
+    check_tiny_models, copy_tree, finish, goldens, settings_at, spec,
 };
 use crate::infer::exports::{halved, with_rows};
 use crate::infer::row::Row;
@@ -43,6 +43,11 @@ fn latents_after_each_step_and_the_picture_are_those_of_diffusers() {
 #[test]
 fn folders_that_optimum_exported_make_the_pictures_of_diffusers() {
     check_exports_of_optimum(Latents::Device);
+}
+
+#[test]
+fn what_a_folder_leaves_out_or_says_twice_is_read_as_diffusers_reads_it() {
+    check_folders(Latents::Device);
 }
 
 #[test]
@@ -220,7 +225,7 @@ fn a_size_that_comes_again_is_tried_as_a_graph_and_the_picture_stays_the_same() 
 fn a_scheduler_that_clips_keeps_its_latents_on_the_host() {
     let folder = tempfile::tempdir().unwrap();
     let copy = folder.path().join("model");
-    copy_tree(&goldens().join("model"), &copy);
+    copy_tree(&goldens().join("model-xl"), &copy);
     let config = r#"{"_class_name": "DDIMScheduler", "clip_sample": true}"#;
     std::fs::write(copy.join("scheduler/scheduler_config.json"), config).unwrap();
     let engine = load(&copy);

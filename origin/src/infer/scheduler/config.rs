@@ -3,6 +3,11 @@
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+/// What DPM-Solver does unless its file says otherwise.
+pub const DPM_ALGORITHM: &str = "dpmsolver++";
+/// How its second order comes about unless its file says otherwise.
+pub const DPM_SOLVER: &str = "midpoint";
+
 /// The solvers there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -31,7 +36,8 @@ impl Kind {
         ("LCMScheduler", Kind::Lcm),
     ];
 
-    fn from_class(class: &str) -> Option<Self> {
+    /// The solver of that class name.
+    pub fn from_class(class: &str) -> Option<Self> {
         Self::CLASSES
             .iter()
             .find(|(name, _)| *name == class)
@@ -135,7 +141,6 @@ pub struct SchedulerConfig {
     pub lambda_min_clipped: f32,
     pub original_inference_steps: usize,
     pub timestep_scaling: f32,
-    source: Map<String, Value>,
 }
 
 /// Every field optional: the class decides the defaults. Unknown fields are other classes'.
@@ -176,31 +181,9 @@ struct Raw {
 }
 
 impl SchedulerConfig {
-    pub fn parse(text: &str) -> Result<Self, SchedulerError> {
-        let source: Map<String, Value> = serde_json::from_str(&without_infinities(text))
-            .map_err(|error| SchedulerError::Json(error.to_string()))?;
-        let class = source
-            .get("_class_name")
-            .and_then(Value::as_str)
-            .unwrap_or("(none)");
-        let kind =
-            Kind::from_class(class).ok_or_else(|| SchedulerError::Class(class.to_owned()))?;
-        Self::read(kind, source)
-    }
-
-    pub fn with_kind(&self, kind: Kind) -> Result<Self, SchedulerError> {
-        let mut source = self.source.clone();
-        // What the file's writer never chose gives way to the new class's own default.
-        if let Some(Value::Array(defaulted)) = source.remove("_use_default_values") {
-            for name in defaulted.iter().filter_map(Value::as_str) {
-                source.remove(name);
-            }
-        }
-        Self::read(kind, source)
-    }
-
-    fn read(kind: Kind, source: Map<String, Value>) -> Result<Self, SchedulerError> {
-        let raw: Raw = serde_json::from_value(Value::Object(source.clone()))
+    /// The fields of a file as a class reads them.
+    pub fn read(kind: Kind, fields: Map<String, Value>) -> Result<Self, SchedulerError> {
+        let raw: Raw = serde_json::from_value(Value::Object(fields))
             .map_err(|error| SchedulerError::Json(error.to_string()))?;
         refuse_unsupported(kind, &raw)?;
         let class = class_name(kind);
@@ -257,7 +240,6 @@ impl SchedulerConfig {
             lambda_min_clipped: raw.lambda_min_clipped.unwrap_or(f32::NEG_INFINITY),
             original_inference_steps: raw.original_inference_steps.unwrap_or(50),
             timestep_scaling: raw.timestep_scaling.unwrap_or(10.0),
-            source,
         };
         if config.num_train_timesteps < 2 || config.num_train_timesteps > 100_000 {
             return Err(SchedulerError::Value("num_train_timesteps"));
@@ -310,9 +292,9 @@ fn refuse_unsupported(kind: Kind, raw: &Raw) -> Result<(), SchedulerError> {
             "algorithm_type",
             dpm,
             &raw.algorithm_type,
-            &["dpmsolver++", "sde-dpmsolver++"],
+            &[DPM_ALGORITHM, "sde-dpmsolver++"],
         ),
-        ("solver_type", dpm, &raw.solver_type, &["midpoint", "heun"]),
+        ("solver_type", dpm, &raw.solver_type, &[DPM_SOLVER, "heun"]),
     ];
     for (option, applies, value, allowed) in words {
         if let Some(value) = value.as_deref().filter(|v| applies && !allowed.contains(v)) {
@@ -327,30 +309,4 @@ fn refuse_unsupported(kind: Kind, raw: &Raw) -> Result<(), SchedulerError> {
         return Err(unsupported(class, "prediction_type", "sample"));
     }
     Ok(())
-}
-
-/// Python writes `-Infinity` into JSON (every DPM-Solver file has one); JSON has no such word.
-fn without_infinities(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    let mut in_string = false;
-    let mut rest = text;
-    while let Some(c) = rest.chars().next() {
-        let word = ["-Infinity", "Infinity", "NaN"]
-            .iter()
-            .find(|w| rest.starts_with(**w));
-        if let (false, Some(word)) = (in_string, word) {
-            out.push_str("null");
-            rest = rest.get(word.len()..).unwrap_or("");
-            continue;
-        }
-        let mut taken = c.len_utf8();
-        if in_string && c == '\\' {
-            taken += rest.chars().nth(1).map_or(0, char::len_utf8);
-        } else if c == '"' {
-            in_string = !in_string;
-        }
-        out.push_str(rest.get(..taken).unwrap_or(""));
-        rest = rest.get(taken..).unwrap_or("");
-    }
-    out
 }

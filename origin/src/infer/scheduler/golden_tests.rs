@@ -1,7 +1,7 @@
 //! Every solver against diffusers, step by step, on one formula instead of a network
 //! (`tests/goldens/schedulers/make.py` wrote the file).
 
-use super::{Kind, Sampler, Scheduler, SchedulerError};
+use super::{Kind, Sampler, Scheduler, SchedulerError, SchedulerFile};
 use crate::infer::noise::Noise;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -232,14 +232,39 @@ fn options_that_would_change_the_picture_are_refused_by_name() {
 
 #[test]
 fn another_solver_takes_its_own_defaults_where_the_file_had_none() {
-    let ddim = Scheduler::parse(
+    let file = SchedulerFile::parse(
         r#"{"_class_name": "DDIMScheduler", "beta_schedule": "scaled_linear",
             "timestep_spacing": "leading", "_use_default_values": ["timestep_spacing"]}"#,
     )
     .unwrap();
-    let euler = ddim.with_kind(Kind::Euler).unwrap();
+    let ddim = file.read_as(file.class()).unwrap();
+    let euler = file.read_as("EulerDiscreteScheduler").unwrap();
     assert_eq!(euler.plan(2).unwrap().timesteps, [999.0, 0.0]);
     assert_eq!(ddim.plan(2).unwrap().timesteps, [500.0, 0.0]);
+}
+
+/// Files of all of diffusers' own classes whose schedule is one of these; a class that is supported reads them.
+#[test]
+fn a_supported_class_reads_the_file_of_one_that_is_not() {
+    for text in [
+        r#"{"_class_name": "UniPCMultistepScheduler", "solver_type": "bh2", "solver_order": 2, "predict_x0": true,
+            "disable_corrector": [], "solver_p": null, "sigma_min": null}"#,
+        r#"{"_class_name": "DEISMultistepScheduler", "algorithm_type": "deis", "solver_type": "logrho"}"#,
+        r#"{"_class_name": "DDPMScheduler", "variance_type": "fixed_small", "clip_sample": true}"#,
+        r#"{"_class_name": "HeunDiscreteScheduler", "use_karras_sigmas": true}"#,
+        r#"{"beta_start": 0.001}"#,
+    ] {
+        let file = SchedulerFile::parse(text).unwrap();
+        assert!(file.read_as(file.class()).is_err(), "{text}");
+        for (class, kind) in Kind::CLASSES {
+            assert_eq!(file.read_as(class).unwrap().kind(), kind, "{text}");
+        }
+    }
+    let third = r#"{"_class_name": "UniPCMultistepScheduler", "solver_order": 3}"#;
+    let third = SchedulerFile::parse(third).unwrap();
+    let error = third.read_as("DPMSolverMultistepScheduler").unwrap_err();
+    assert!(error.to_string().contains("solver_order = 3"), "{error}");
+    assert!(third.read_as("EulerDiscreteScheduler").is_ok());
 }
 
 #[test]

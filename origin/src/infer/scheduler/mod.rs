@@ -13,6 +13,7 @@ mod config;
 mod ddim;
 mod dpm;
 mod euler;
+mod file;
 mod lcm;
 mod matrix;
 mod pndm;
@@ -24,6 +25,7 @@ mod training;
 mod golden_tests;
 
 pub use config::{Kind, SchedulerConfig, SchedulerError};
+pub use file::SchedulerFile;
 pub use matrix::StepMatrix;
 pub use sampler::{Plan, Sampler};
 
@@ -38,10 +40,12 @@ pub struct Scheduler {
 }
 
 impl Scheduler {
-    /// Reads `scheduler_config.json`. Options that would change the picture and are not
-    /// supported are refused by name, never ignored.
+    /// Reads `scheduler_config.json` as the class that wrote it. Options that would change the
+    /// picture and are not supported are refused by name, never ignored.
+    #[cfg(test)]
     pub fn parse(text: &str) -> Result<Self, SchedulerError> {
-        Self::new(SchedulerConfig::parse(text)?)
+        let file = SchedulerFile::parse(text)?;
+        file.read_as(file.class())
     }
 
     fn new(config: SchedulerConfig) -> Result<Self, SchedulerError> {
@@ -52,10 +56,18 @@ impl Scheduler {
         })
     }
 
-    /// The same training schedule under another solver, with that solver's own defaults for
-    /// everything the file left to defaults (diffusers' `from_config`).
-    pub fn with_kind(&self, kind: Kind) -> Result<Self, SchedulerError> {
-        Self::new(self.config.with_kind(kind)?)
+    /// As the pipelines of Stable Diffusion 1 and 2 run any scheduler, whatever its file says: values
+    /// are not clipped, and timesteps are one later.
+    pub fn for_stable_diffusion(mut self) -> Self {
+        self.config.clip_sample = None;
+        self.config.steps_offset = 1;
+        self
+    }
+
+    /// Without the Runge-Kutta warm-up of PNDM: so Stable Diffusion paints a part of a picture anew.
+    pub fn without_warm_up(mut self) -> Self {
+        self.config.skip_prk_steps = true;
+        self
     }
 
     /// Which solver this is.
