@@ -2,18 +2,80 @@
 import * as glue from "./edge_bg.js";
 import { start } from "./instance.js";
 
-/** Keeps the newest snapshot of what is revoked. An older one, sent again, changes nothing. */
+/** Keeps what is revoked: a row for each page of entries, with its digest and its filter. */
 export class Revocations {
   constructor(state) {
-    this.storage = state.storage;
+    this.sql = state.storage.sql;
+    this.sql.exec("CREATE TABLE IF NOT EXISTS about (lineage TEXT NOT NULL, version INTEGER NOT NULL, taken INTEGER NOT NULL)");
+    this.sql.exec("CREATE TABLE IF NOT EXISTS pages (page INTEGER PRIMARY KEY, digest TEXT NOT NULL, version INTEGER NOT NULL, read_at INTEGER NOT NULL, entries TEXT NOT NULL, filter BLOB NOT NULL)");
+    this.sql.exec("CREATE INDEX IF NOT EXISTS pages_by_version ON pages (version)");
+    this.sql.exec("INSERT INTO about SELECT ?, 0, 0 WHERE NOT EXISTS (SELECT 1 FROM about)", crypto.randomUUID().replaceAll("-", ""));
+  }
+
+  about() {
+    const { lineage, version, taken } = this.sql.exec("SELECT * FROM about").one();
+    return `${lineage} ${version} ${taken}`;
+  }
+
+  set_version(version) {
+    this.sql.exec("UPDATE about SET version = ?", version);
+  }
+
+  set_taken(taken) {
+    this.sql.exec("UPDATE about SET taken = ?", taken);
+  }
+
+  digests() {
+    let lines = "";
+    for (const { page, digest } of this.sql.exec("SELECT page, digest FROM pages WHERE digest <> '' ORDER BY page")) lines += `${page} ${digest}\n`;
+    return lines;
+  }
+
+  row(page) {
+    return this.sql.exec("SELECT read_at, entries FROM pages WHERE page = ?", page).toArray()[0];
+  }
+
+  read_at(page) {
+    return this.row(page)?.read_at ?? 0;
+  }
+
+  entries(page) {
+    return this.row(page)?.entries ?? "";
+  }
+
+  put(page, digest, version, read_at, entries, filter) {
+    this.sql.exec("INSERT OR REPLACE INTO pages VALUES (?, ?, ?, ?, ?, ?)", page, digest, version, read_at, entries, filter.slice());
+  }
+
+  changed(version) {
+    const rows = this.sql.exec("SELECT page, filter FROM pages WHERE version > ?", version).toArray();
+    const bytes = new Uint8Array(rows.reduce((sum, { filter }) => sum + 4 + filter.byteLength, 0));
+    const view = new DataView(bytes.buffer);
+    let at = 0;
+    for (const { page, filter } of rows) {
+      view.setUint16(at, page);
+      view.setUint16(at + 2, filter.byteLength);
+      bytes.set(new Uint8Array(filter), at + 4);
+      at += 4 + filter.byteLength;
+    }
+    return bytes;
   }
 
   async fetch(request) {
-    const kept = await this.storage.get("snapshot");
-    if (request.method === "GET") return new Response(kept ?? null, { status: kept ? 200 : 404 });
     const text = await request.text();
-    if (!kept || glue.taken_ms(text) > glue.taken_ms(kept)) await this.storage.put("snapshot", text);
-    return new Response(null, { status: 204 });
+    try {
+      if (request.method === "PUT") {
+        const [status, ...lines] = glue.revoked_put(this, text).split("\n");
+        return new Response(status === "204" ? null : lines.join("\n"), { status: Number(status) });
+      }
+      if (text.startsWith("look")) return new Response(glue.revoked_look(this, text));
+      const update = glue.revoked_changes(this, text);
+      return update.byteLength ? new Response(update) : new Response(null, { status: 404 });
+    } catch (error) {
+      console.error("edge: the revocations failed:", error?.message ?? error);
+      if (error instanceof WebAssembly.RuntimeError) start();
+      return new Response(null, { status: 500 });
+    }
   }
 }
 

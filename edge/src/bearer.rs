@@ -1,14 +1,15 @@
 //! Access tokens at the edge: one with a bad signature, for another service or past its time does not reach the origin.
 //! Only public keys are here: the origin's JWKS, read again every [`AGAIN`] seconds and for a key id that is new.
 //!
-//! A shield and no authority: the origin verifies every token itself, and knows which are revoked. So where no keys
-//! are known, tokens pass.
+//! A shield and no authority: the origin verifies every token itself, and knows at once which are revoked. So where no
+//! keys are known, tokens pass.
 
 use std::cell::RefCell;
 use std::collections::HashSet;
 
 use sha2::{Digest, Sha256};
 use shared::access_token::Unverified;
+use shared::revocation::Name;
 
 use crate::config::Config;
 use crate::js;
@@ -52,8 +53,8 @@ struct Set {
 /// What is known of a bearer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Bearer {
-    /// The token is good; its id.
-    Known(String),
+    /// The token is good: its id, and what may have been revoked of it.
+    Known(String, [Name; 3]),
     /// No keys to judge by: the origin will.
     Unknown,
 }
@@ -159,7 +160,7 @@ pub async fn check(token: &str, config: &Config, now: u64) -> Result<Bearer, Ref
             }
         }
     }
-    Ok(Bearer::Known(parsed.jti().to_owned()))
+    Ok(Bearer::Known(parsed.jti().to_owned(), parsed.names()))
 }
 
 /// The origin's keys; none when it does not answer with any.

@@ -7,6 +7,7 @@ use shared::decided::{self, Decided};
 use shared::edge_auth::{self, Message};
 use shared::error_shape::Shape;
 use shared::problem::{self, Problem};
+use shared::revocation::{Kind, names_of_address};
 use web_sys::{Request, Response};
 use worker::Env;
 
@@ -18,7 +19,7 @@ use crate::js::{self, Body, Event, Lines};
 use crate::limits::{self, FLOOD, FLOOD_TOKEN, Limiters, hex};
 use crate::penalty;
 use crate::respond::{self, Context};
-use crate::revocation::{self, Rule};
+use crate::revocation::{self, Known, Rule};
 use crate::routes::{self, Route};
 use crate::token_limit::{self, Charge};
 
@@ -110,8 +111,13 @@ async fn walk(
 ) -> Result<Response, Refusal> {
     if call.target == revocation::PATH && config.revocation != Rule::Off {
         shield(call, None).await?;
-        revocation::receive(call, env, config).await?;
-        return Ok(respond::empty(request_id));
+        let (status, text) = revocation::receive(call, env, config).await?;
+        return Ok(respond::told(status, &text, request_id));
+    }
+    let known = Known::now(env, config.revocation, call.now).await;
+    let addresses = names_of_address(call.client);
+    if known.refuses(env, addresses, call.now).await.is_some() {
+        return Err(problem::ADDRESS_REVOKED.into());
     }
     let mut decided = Decided::default();
     if config.limits && routes::is_generation(call.target) {
@@ -126,7 +132,7 @@ async fn walk(
     let inbound = js::all_headers(call.request);
     let authorization = find(&inbound, "authorization");
     shield(call, authorization).await?;
-    let charge = token(call, env, config, &route, authorization).await?;
+    let charge = token(call, env, config, &route, (authorization, &known)).await?;
     decided.token = charge.as_ref().map(|_| config.token_rate);
     let answer = forward(call, config, &route, &inbound, decided, request_id).await;
     if let Some(charge) = charge.filter(|_| is_uncharged(answer.as_ref().ok())) {
@@ -152,7 +158,7 @@ async fn token(
     env: &Env,
     config: &Config,
     route: &Route<'_>,
-    authorization: Option<&str>,
+    (authorization, known): (Option<&str>, &Known),
 ) -> Result<Option<Charge>, Refusal> {
     let token = authorization
         .and_then(access_token::bearer)
@@ -161,13 +167,21 @@ async fn token(
         return Ok(None);
     };
     let bearer = bearer::check(token, config, call.now).await;
-    match bearer.map_err(|bearer::Refused| problem::UNAUTHORIZED)? {
-        Bearer::Known(jti)
+    let bearer = bearer.map_err(|bearer::Refused| problem::UNAUTHORIZED)?;
+    if let Bearer::Known(_, names) = &bearer {
+        match known.refuses(env, names.to_vec(), call.now).await {
+            None => {}
+            Some(Kind::Suspended) => return Err(problem::SUSPENDED.into()),
+            Some(_) => return Err(problem::UNAUTHORIZED.into()),
+        }
+    }
+    match bearer {
+        Bearer::Known(jti, _)
             if config.limits && call.method == "POST" && routes::is_generation(call.target) =>
         {
             Ok(token_limit::charge(env, config.token_rate, &jti).await?)
         }
-        Bearer::Known(_) | Bearer::Unknown => Ok(None),
+        Bearer::Known(..) | Bearer::Unknown => Ok(None),
     }
 }
 

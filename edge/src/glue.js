@@ -308,6 +308,14 @@ export function pass_on(answer, set, remove) {
 /** Longest wait for a Durable Object, in milliseconds: one that hangs is one that fails. */
 const OBJECT_WAIT = 3000;
 
+/** One question to a Durable Object that answers with bytes; its status when it is another than 200. */
+export async function object_bytes(namespace, name, body) {
+  const signal = AbortSignal.timeout(OBJECT_WAIT);
+  const answer = await namespace.get(namespace.idFromName(name)).fetch("https://object/", { method: "POST", body, signal });
+  const bytes = await answer.arrayBuffer();
+  return answer.status === 200 ? new Uint8Array(bytes) : answer.status;
+}
+
 /** One question to a Durable Object: the status of its answer, a line feed, its text. */
 export async function object_answer(namespace, name, method, body) {
   const signal = AbortSignal.timeout(OBJECT_WAIT);

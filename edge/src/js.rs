@@ -25,6 +25,7 @@ extern "C" {
     fn pass_on(answer: &web_sys::Response, set: &str, remove: &str) -> web_sys::Response;
     fn within_limits(env: &JsValue, asks: &str) -> Promise;
     fn object_answer(namespace: &JsValue, name: &str, method: &str, body: &JsValue) -> Promise;
+    fn object_bytes(namespace: &JsValue, name: &str, body: &str) -> Promise;
 }
 
 #[wasm_bindgen]
@@ -142,6 +143,27 @@ pub async fn ask_object(
     let answer = answer.as_string().unwrap_or_default();
     let (status, text) = answer.split_once('\n').unwrap_or_default();
     Ok((status.parse().unwrap_or(0), text.to_owned()))
+}
+
+/// Asks a Durable Object something that it answers with bytes: its status, and they.
+///
+/// # Errors
+/// What the binding throws.
+pub async fn ask_object_bytes(
+    env: &worker::Env,
+    binding: &str,
+    name: &str,
+    body: &str,
+) -> Result<(u16, Vec<u8>), JsValue> {
+    let namespace = js_sys::Reflect::get(env, &JsValue::from_str(binding))?;
+    let answer = JsFuture::from(object_bytes(&namespace, name, body)).await?;
+    Ok(match answer.dyn_into::<Uint8Array>() {
+        Ok(bytes) => (200, bytes.to_vec()),
+        Err(status) => (
+            status.as_f64().map_or(0, |status| status as u16),
+            Vec::new(),
+        ),
+    })
 }
 
 /// Names (lower case) and values of header lines.

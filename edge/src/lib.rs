@@ -23,6 +23,7 @@ mod origin;
 mod penalty;
 mod respond;
 mod revocation;
+mod revoked_pages;
 mod routes;
 mod serve;
 #[cfg(feature = "test-hooks")]
@@ -36,7 +37,6 @@ use std::rc::Rc;
 use js_sys::JsString;
 use shared::error_shape::Shape;
 use shared::problem::{self, Problem};
-use shared::revocation::Snapshot;
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::{JsFuture, future_to_promise};
 use web_sys::Request;
@@ -53,12 +53,6 @@ use whole::Errand;
 
 thread_local! {
     static CONFIG: OnceCell<Result<Rc<Config>, ConfigError>> = const { OnceCell::new() };
-}
-
-/// When a snapshot of revocations was made, in Unix milliseconds; -1 for what is none.
-#[wasm_bindgen]
-pub fn taken_ms(snapshot: &str) -> f64 {
-    Snapshot::parse(snapshot).map_or(-1.0, |snapshot| snapshot.taken_ms as f64)
 }
 
 /// Answers a request: with a `Response` when no I/O is needed, else with a promise of one. `now` in Unix milliseconds.
@@ -209,6 +203,10 @@ fn link(arrived: Arrived, config: &Rc<Config>, method: &str, target: &str) -> Js
         return closed(problem::MISCONFIGURED, method, target);
     };
     let known = given.or_else(|| Known::at_hand(config.revocation, now));
+    // Nearly always at hand; what may be revoked is asked for once more.
+    let verdict = known
+        .as_ref()
+        .and_then(|known| known.verdict(&permitted, client, now));
     let config = Rc::clone(config);
     if wanted.is_whole() {
         let errand = Errand {
@@ -219,14 +217,18 @@ fn link(arrived: Arrived, config: &Rc<Config>, method: &str, target: &str) -> Js
             text: url,
             at: start + 1, // behind the slash
         };
-        if let Some(known) = known {
+        if let Some(verdict) = verdict {
             let limiters = Limiters(config.limits.then_some(&env));
-            return errand.run(&limiters, &known, &event, &config).into();
+            return errand.run(&limiters, verdict, &event, &config).into();
         }
         return future_to_promise(async move {
-            let known = Known::now(&env, config.revocation, now).await;
+            let known = match known {
+                Some(known) => known,
+                None => Known::now(&env, config.revocation, now).await,
+            };
+            let verdict = known.check(&env, &errand.link, client, now).await;
             let limiters = Limiters(config.limits.then_some(&env));
-            JsFuture::from(errand.run(&limiters, &known, &event, &config)).await
+            JsFuture::from(errand.run(&limiters, verdict, &event, &config)).await
         })
         .into();
     }
@@ -235,10 +237,11 @@ fn link(arrived: Arrived, config: &Rc<Config>, method: &str, target: &str) -> Js
         let bucket = bucket::of(&env);
         let result = match &bucket {
             Ok(bucket) => {
-                let revoked = match known {
+                let known = match known {
                     Some(known) => known,
                     None => Known::now(&env, config.revocation, now).await,
                 };
+                let revoked = known.check(&env, &permitted, client, now).await;
                 let opening = Opening {
                     client,
                     now,

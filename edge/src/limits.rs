@@ -6,12 +6,11 @@ use std::net::IpAddr;
 use sha2::{Digest, Sha256};
 use shared::client_ip;
 pub use shared::hex::hex;
-use shared::link::PermittedLink;
+use shared::link::{LinkError, PermittedLink};
 
 use crate::counts;
 use crate::js::{self, Lines};
 use crate::penalty;
-use crate::revocation;
 use crate::serve::ServeError;
 use crate::token_limit;
 
@@ -148,13 +147,12 @@ impl AdmittedLink {
         link: PermittedLink,
         client: IpAddr,
         limiters: &Limiters<'_>,
-        revoked: &revocation::Known,
-        now: u64,
+        revoked: Result<(), LinkError>,
     ) -> Result<Self, ServeError> {
         if !limiters.allow_address(LINKS, client).await {
             return Err(ServeError::RateLimited);
         }
-        revoked.check(&link, now).map_err(ServeError::Link)?;
+        revoked.map_err(ServeError::Link)?;
         Ok(Self(link))
     }
 

@@ -119,12 +119,16 @@ fn keep_headers(config: &Config) {
     js::keep_picture_headers(&headers);
 }
 
-/// 204.
-pub fn empty(request_id: &str) -> Response {
+/// What the origin alone is told: 204 without a body, or text.
+pub fn told(status: u16, text: &str, request_id: &str) -> Response {
     let mut headers = Lines::default();
     headers.push("cache-control", "no-store");
     headers.push("x-request-id", request_id);
-    js::answer(204, &headers, &JsValue::UNDEFINED)
+    let body = match status {
+        204 => JsValue::UNDEFINED,
+        _ => JsValue::from_str(text),
+    };
+    js::answer(status, &headers, &body)
 }
 
 /// What a problem's answer knows about its request.

@@ -13,7 +13,6 @@ use crate::config::Config;
 use crate::js;
 use crate::limits::{self, AdmittedLink, Limiters};
 use crate::respond::{self, Context};
-use crate::revocation;
 
 /// A request on the images host. Headers are asked for only when a check needs them.
 pub struct LinkRequest<'a> {
@@ -76,14 +75,8 @@ pub async fn open(
     request: &Opening<'_>,
     config: &Config,
 ) -> Result<Response, ServeError> {
-    let admitted = AdmittedLink::admit(
-        link,
-        request.client,
-        &request.limiters,
-        &request.revoked,
-        request.now,
-    )
-    .await?;
+    let admitted =
+        AdmittedLink::admit(link, request.client, &request.limiters, request.revoked).await?;
     let object = Object::open(request.bucket, admitted, &request.wanted).await?;
     Ok(respond::picture(
         object,
@@ -103,8 +96,8 @@ pub struct Opening<'a> {
     pub wanted: Wanted,
     /// The flood shields.
     pub limiters: Limiters<'a>,
-    /// What is revoked.
-    pub revoked: revocation::Known,
+    /// Whether the link is revoked.
+    pub revoked: Result<(), LinkError>,
     /// The objects.
     pub bucket: &'a Bucket,
 }

@@ -1,12 +1,11 @@
 //! For the test build only (feature `test-hooks`): headers that replace clock, keys, policy, target and revocations,
 //! so that the vectors run through the same wasm code and the same path as real links.
 
-use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
 use shared::keyring::Keyring;
 use shared::referer::RefererPolicy;
-use shared::revocation::Snapshot;
+use shared::revocation::{Entry, Kind, NEVER};
 use web_sys::Request;
 
 use crate::config::Config;
@@ -59,37 +58,20 @@ pub fn facts(request: &Request, now: u64, target: &str) -> (u64, Option<Known>, 
     };
     (
         now,
-        hook(request, "revoked").map(|text| Known::of(snapshot(&text, now))),
+        hook(request, "revoked").map(|text| Known::of(entries(&text))),
         hooked,
     )
 }
 
 /// `link HEX`, `epoch OWNER N`, `suspended OWNER`, joined by commas.
-fn snapshot(text: &str, now: u64) -> Snapshot {
-    let mut snapshot = Snapshot {
-        taken_ms: now * 1000,
-        links: HashMap::new(),
-        epochs: HashMap::new(),
-        suspended: HashSet::new(),
+fn entries(text: &str) -> Vec<Entry> {
+    let entry = |entry: &str| match entry.split(' ').collect::<Vec<_>>().as_slice() {
+        ["link", hex] => Entry::new(Kind::Link, hex, 0, NEVER),
+        ["epoch", owner, epoch] => Entry::new(Kind::Epoch, owner, epoch.parse().ok()?, NEVER),
+        ["suspended", owner] => Entry::new(Kind::Suspended, owner, 0, NEVER),
+        _ => None,
     };
-    for entry in text.split(',') {
-        match entry.split(' ').collect::<Vec<_>>().as_slice() {
-            ["link", hex] => {
-                let number = u128::from_str_radix(hex, 16).unwrap_or_default();
-                snapshot.links.insert(number.to_be_bytes(), u64::MAX);
-            }
-            ["epoch", owner, epoch] => {
-                snapshot
-                    .epochs
-                    .insert((*owner).to_owned(), epoch.parse().unwrap_or_default());
-            }
-            ["suspended", owner] => {
-                snapshot.suspended.insert((*owner).to_owned());
-            }
-            _ => {}
-        }
-    }
-    snapshot
+    text.split(',').filter_map(entry).collect()
 }
 
 fn unhex(hex: &str) -> Option<String> {

@@ -15,7 +15,6 @@ use crate::counts;
 use crate::js::{Event, Lines};
 use crate::limits::{LINKS, Limiters};
 use crate::respond;
-use crate::revocation::Known;
 use crate::serve::{self, ServeError};
 
 /// A deleted picture is gone from every cache after so long; the contract allows 60 s.
@@ -56,16 +55,16 @@ pub struct Errand {
 }
 
 impl Errand {
-    /// Has it run: a promise of the answer. What is revoked is `known`, but the shield answers first.
+    /// Has it run: a promise of the answer. Whether the link is revoked is known, but the shield answers first.
     pub fn run(
         &self,
         limiters: &Limiters<'_>,
-        known: &Known,
+        verdict: Result<(), LinkError>,
         event: &Event,
         config: &Config,
     ) -> Promise {
         let asks = limiters.questions(LINKS, self.client);
-        let revoked = known.check(&self.link, self.now).is_err();
+        let revoked = verdict.is_err();
         let end = self.at + self.link.key().as_str().len();
         let [from, to] = [self.at, end].map(|at| u32::try_from(at).unwrap_or(0));
         let headers = respond::whole_headers(&self.link, config, self.now);

@@ -41,6 +41,11 @@ fn object_keys() -> std::io::Result<()> {
 }
 
 #[test]
+fn revocations() -> std::io::Result<()> {
+    briefly(env!("CARGO_BIN_EXE_revocation"))
+}
+
+#[test]
 fn traceparents() -> std::io::Result<()> {
     briefly(env!("CARGO_BIN_EXE_traceparent"))
 }

@@ -63,7 +63,8 @@ pub async fn serve(mut settings: Settings, clock: Clock) -> Result<(), StartErro
             None => revoker,
         };
         let decided = Arc::clone(&app.decided);
-        revoker.keep_telling(app.state.clone(), app.clock.clone(), decided)
+        let told = app.metrics.health.edge_told.clone();
+        revoker.keep_telling(app.state.clone(), app.clock.clone(), decided, told)
     });
     let servers = listeners.serve(app, tls.as_ref())?;
     if let Some(telling) = telling {
@@ -98,6 +99,7 @@ fn look_after(app: &App) -> Result<(), StartError> {
     tokio::spawn(Arc::clone(&app.prompt_hasher).follow());
     tokio::spawn(watch_regularly(app.clone()));
     tokio::spawn(jobs::forget_regularly(app.clone()));
+    tokio::spawn(crate::revoke::follow(app.clone()));
     if app.state.is_shared() {
         tokio::spawn(jobs::take_over(app.clone()));
         tokio::spawn(jobs::cancel_what_is_asked(app.clone()));

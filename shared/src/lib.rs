@@ -2,7 +2,7 @@
 //!
 //! The way of a link: [`link::UnverifiedLink::parse`] reads the raw request target, [`link::UnverifiedLink::verify`]
 //! checks MAC ([`keyring`]), time and address, [`link::VerifiedLink::permit`] the policy of [`referer`],
-//! [`revocation::Snapshot::check`] what was revoked. Each step's result can only be made by that step. [`image_headers`]
+//! [`revocation::judge`] what was revoked. Each step's result can only be made by that step. [`image_headers`]
 //! and [`range`] shape the answer; a refusal is a [`problem`], written as [`error_shape`] says.
 //!
 //! Limits: [`gcra`] for rates, [`penalty`] for the penalty box; addresses count as [`client_ip`] groups them.

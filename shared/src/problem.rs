@@ -53,6 +53,14 @@ pub const IP_MISMATCH: Problem =
     Problem::new(403, "ip_mismatch", "The link is not for this address.");
 /// Revoked link, epoch or owner.
 pub const LINK_REVOKED: Problem = Problem::new(403, "link_revoked", "The link was revoked.");
+/// An address that the operator closed out for a time.
+pub const ADDRESS_REVOKED: Problem = Problem::new(
+    403,
+    "address_revoked",
+    "Requests from this address are refused.",
+);
+/// The token's user may do nothing.
+pub const SUSPENDED: Problem = Problem::new(403, "suspended", "This account is suspended.");
 /// Embedded by a page that may not.
 pub const REFERER_DENIED: Problem = Problem::new(
     403,

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use shared::keyring::Keyring;
 use shared::link::{LinkError, PermittedLink, UnverifiedLink, check_method};
 use shared::referer::{FetchHeaders, RefererPolicy};
-use shared::revocation::Snapshot;
+use shared::revocation::{self, Entry, Kind, NEVER};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -68,21 +68,25 @@ impl Vector {
         let link = UnverifiedLink::parse(&self.target)?
             .verify(&ring, self.now, client)?
             .permit(&policy, &headers)?;
-        self.snapshot().check(&link)?;
+        let names = revocation::names_of_link(&link, client);
+        revocation::judge(&link, &names, &self.entries(), self.now)?;
         Ok(link)
     }
 
-    fn snapshot(&self) -> Snapshot {
-        let fingerprint = |hex: &String| {
-            let byte = |at: usize| u8::from_str_radix(&hex[2 * at..2 * at + 2], 16).unwrap();
-            (std::array::from_fn(byte), u64::MAX)
-        };
-        Snapshot {
-            taken_ms: self.now,
-            links: self.revocations.links.iter().map(fingerprint).collect(),
-            epochs: self.revocations.epochs.clone(),
-            suspended: self.revocations.suspended.iter().cloned().collect(),
-        }
+    fn entries(&self) -> Vec<Entry> {
+        let Revocations {
+            links,
+            epochs,
+            suspended,
+        } = &self.revocations;
+        let links = links.iter().map(|print| (Kind::Link, print, 0));
+        let epochs = epochs
+            .iter()
+            .map(|(owner, epoch)| (Kind::Epoch, owner, *epoch));
+        let suspended = suspended.iter().map(|owner| (Kind::Suspended, owner, 0));
+        let all = links.chain(epochs).chain(suspended);
+        all.map(|(kind, name, value)| Entry::new(kind, name, value, NEVER).unwrap())
+            .collect()
     }
 }
 

@@ -1,6 +1,6 @@
 // Revocations on real parts: the operator's commands, the service that repeats them, the Worker in plain workerd.
 import assert from "node:assert/strict";
-import { execFile, spawn } from "node:child_process";
+import { execFile, execFileSync, spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import fs from "node:fs";
 import os from "node:os";
@@ -70,4 +70,39 @@ test("what_is_not_our_link_cannot_be_revoked", async () => {
   const link = sign(edge, "generated/u1/a.png");
   await assert.rejects(run(BIN, ["link", "revoke", link.replace("sig=", "sig=A")], { env, cwd: folder }));
   await assert.rejects(run(BIN, ["link", "revoke", "/x"], { env, cwd: folder }));
+});
+
+/** Suspends `many` users in the state file at once, as so many calls of the program would. */
+const SUSPEND = `
+import hashlib, sqlite3, sys
+file, many = sys.argv[1], int(sys.argv[2])
+NEVER = 253402300799
+def sha(text): return hashlib.sha256(text.encode()).digest()
+def rows():
+    for n in range(many):
+        name = f"usr_{n:x}"
+        yield "suspended", name, 0, NEVER, int.from_bytes(sha(f"owner {name}")[:2], "big") >> 4, int.from_bytes(sha(f"suspended {name} 0 {NEVER}")[:8], "big") >> 1
+with sqlite3.connect(file, timeout=60) as state:
+    state.executemany("INSERT INTO revoked (kind, name, value, ends, page, digest) VALUES (?, ?, ?, ?, ?, ?)", rows())
+`;
+
+test("however_many_are_suspended_the_edge_is_told_and_opens_for_the_others", { timeout: 280_000 }, async (t) => {
+  const many = Number(process.env.SIGNET_TEST_REVOCATIONS ?? 100_000);
+  origin.kill("SIGKILL");
+  execFileSync("python3", ["-c", SUSPEND, path.join(folder, "state.sqlite"), String(many)], { stdio: "inherit" });
+  for (const owner of ["usr_0", `usr_${(many - 1).toString(16)}`, "innocent"]) bucket.put(`generated/${owner}/a.png`, randomBytes(100));
+  const from = Date.now();
+  origin = spawn(BIN, ["serve"], { env, cwd: folder, stdio: "ignore" });
+  const [first, last, innocent] = ["usr_0", `usr_${(many - 1).toString(16)}`, "innocent"].map((owner) => sign(edge, `generated/${owner}/a.png`));
+  // The minute after which an edge that nobody tells anything closes, and some more.
+  let opened = 0;
+  while (Date.now() - from < 75_000) {
+    opened += (await status(innocent)) === 200;
+    await sleep(500);
+  }
+  assert.equal(await status(innocent), 200);
+  assert.ok(opened > 100, `${opened}`);
+  assert.deepEqual([await status(first), await status(last)], [403, 403]);
+  const freed = await until(first, 200, "user", "resume", "usr_0");
+  t.diagnostic(`${many} suspended; one let in again after ${freed} s`);
 });

@@ -163,27 +163,15 @@ export default (env) => ({
   },
 });`;
 
-/** A namespace whose one object keeps what it is given, and is away from the second question on. */
-const OBJECT = `
-let kept, asked = 0;
-export default () => ({
-  idFromName: (name) => name,
-  get: () => ({
-    async fetch(url, { method, body }) {
-      if (method === "PUT") return (kept = body), new Response(null, { status: 204 });
-      if ((asked += 1) > 1) throw new Error("the object is away");
-      return new Response(kept);
-    },
-  }),
-});`;
-
-/** A namespace before the real one: says in the log that it is asked, and can be away or hang. */
+/** A namespace before the real one: says in the log that it is asked, and can be away, at once or from the second question on, or hang. */
 const COUNTED = `
+let asked = 0;
 export default (env) => ({
   idFromName: (name) => env.objects.idFromName(name),
   get: (id) => ({
     fetch(url, options) {
       console.log("object asked: " + env.name);
+      if (env.mode === "later" && options.method === "POST" && (asked += 1) > 1) throw new Error("the object is away");
       if (env.mode === "failing") throw new Error("the object is away");
       if (env.mode === "broken") return new Response("nonsense");
       if (env.mode === "hanging") return new Promise((_, failed) => options.signal.addEventListener("abort", () => failed(options.signal.reason)));
@@ -223,7 +211,8 @@ export async function startEdge({ bucket, origin, vars = {}, quotas = {}, build 
     bindings.push(`(name = "${name}", wrapped = (moduleName = "signet-tests:limiter", innerBindings = [
         (name = "name", text = "${name}"), (name = "quota", text = "${quota}")${failingLimiter ? ', (name = "fails", text = "1")' : ""}]))`);
   }
-  if (revocations === "failing") bindings.push(`(name = "REVOCATIONS", wrapped = (moduleName = "signet-tests:object"))`);
+  if (revocations === "failing") bindings.push(`(name = "REVOCATIONS", wrapped = (moduleName = "signet-tests:counted", innerBindings = [
+        (name = "objects", durableObjectNamespace = "Revocations"), (name = "name", text = "REVOCATIONS"), (name = "mode", text = "later")]))`);
   else if (revocations) bindings.push(`(name = "REVOCATIONS", durableObjectNamespace = "Revocations")`);
   const classes = build.startsWith("worker") ? OBJECTS : {}; // another Worker has none of ours
   for (const [name, className] of Object.entries(classes)) {
@@ -246,7 +235,6 @@ const config :Workerd.Config = (
   sockets = [(name = "http", address = "127.0.0.1:${port}", http = (), service = "edge")],
   extensions = [(modules = [
     (name = "signet-tests:limiter", internal = true, esModule = embed "limiter.js"),
-    (name = "signet-tests:object", internal = true, esModule = embed "object.js"),
     (name = "signet-tests:counted", internal = true, esModule = embed "counted.js"),
   ])],
 );
@@ -268,7 +256,6 @@ const edge :Workerd.Worker = (
   fs.mkdirSync(path.join(folder, "state"));
   fs.cpSync(path.join(ROOT, "edge/build", build), path.join(folder, "build"), { recursive: true });
   fs.writeFileSync(path.join(folder, "limiter.js"), LIMITER);
-  fs.writeFileSync(path.join(folder, "object.js"), OBJECT);
   fs.writeFileSync(path.join(folder, "counted.js"), COUNTED);
   fs.writeFileSync(path.join(folder, "config.capnp"), config);
   const child = spawn(WORKERD, ["serve", path.join(folder, "config.capnp")], { stdio: ["ignore", "pipe", "pipe"] });

@@ -13,7 +13,7 @@ use super::session;
 use super::{Scope, Scopes};
 use crate::error::ApiError;
 use crate::startup::App;
-use crate::state::standing::Standing;
+use crate::state::standing::{Acting, Standing};
 
 /// Whoever a verified token or session speaks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,7 +81,12 @@ impl Caller {
         request: &HttpRequest,
     ) -> Result<Self, ApiError> {
         self.is_seen(request);
-        match app(request)?.state.standing(&self.user_id, client).await? {
+        let acting = Acting {
+            user: self.user_id.to_string(),
+            client: client.map(str::to_owned),
+            token: self.jti.to_string(),
+        };
+        match app(request)?.state.standing(acting).await? {
             Standing::Good => Ok(self),
             Standing::Suspended => Err(ApiError::Suspended),
             Standing::Disabled => Err(ApiError::Unauthorized),

@@ -7,7 +7,7 @@ use super::oauth::{ClientForm, OAuthError, never_kept};
 use crate::edge_trust::{ClientAddress, SignedBody};
 use crate::error::ApiError;
 use crate::startup::App;
-use crate::state::standing::Standing;
+use crate::state::standing::{Acting, Standing};
 
 /// `POST /oauth/revoke`: an access token counts no more, a refresh token's family is over. Unknown tokens are fine.
 pub async fn revoke(
@@ -55,8 +55,9 @@ async fn revoked(
         ));
     }
     // Written down first: a crash in between forgets nothing that was answered.
-    app.state.revoke_token(&claims.jti, claims.exp, now).await?;
+    app.state.revoke_token(&claims.jti, claims.exp).await?;
     app.tokens.deny(&claims.jti, claims.exp, now);
+    app.decided.notify_one();
     Ok(())
 }
 
@@ -110,6 +111,11 @@ async fn introspected(
             _ => return Ok(None),
         }
     };
-    let standing = app.state.standing(&user, Some(&client)).await?;
+    let acting = Acting {
+        user,
+        client: Some(client),
+        token: String::new(), // verified above
+    };
+    let standing = app.state.standing(acting).await?;
     Ok(Some(told).filter(|_| standing == Standing::Good))
 }

@@ -1,6 +1,7 @@
 //! `signet client …` and `signet user …`.
 
 use clap::Subcommand;
+use shared::revocation::{Kind, NEVER, entry};
 
 use crate::auth::Scopes;
 use crate::auth::clients::{add, is_user_id};
@@ -43,6 +44,9 @@ pub(super) enum UserCommand {
     Suspend {
         /// The user's id.
         id: String,
+        /// For so many hours; without it until they are resumed.
+        #[arg(long, value_parser = clap::value_parser!(u64).range(1..=87_600))]
+        hours: Option<u64>,
     },
     /// Lets them in again.
     Resume {
@@ -78,9 +82,69 @@ pub(super) enum UserCommand {
     },
 }
 
+/// `signet address`.
+#[derive(Debug, Subcommand)]
+pub(super) enum AddressCommand {
+    /// Refuses every link and every call from an address for a time.
+    Block {
+        /// An IPv4 address, or an IPv6 address, which stands for its /64, or with /48.
+        address: String,
+        /// For so many hours.
+        #[arg(long, default_value_t = 24, value_parser = clap::value_parser!(u64).range(1..=87_600))]
+        hours: u64,
+    },
+    /// Lets an address in again.
+    Allow {
+        /// As it was blocked.
+        address: String,
+    },
+    /// Lists what is blocked, with its end.
+    List,
+}
+
+/// Addresses that a list shows.
+const LISTED: u32 = 10_000;
+
+pub(super) async fn address(
+    command: AddressCommand,
+    state: &State,
+    clock: &Clock,
+) -> Result<(), StartError> {
+    let group = |text: &str| {
+        entry::group(text).ok_or_else(|| {
+            format!("{text:?} is no IPv4 address, and no IPv6 address with /64, /48 or nothing behind it")
+        })
+    };
+    match command {
+        AddressCommand::Block { address, hours } => {
+            let name = group(&address)?;
+            let id = name.id().to_owned();
+            let ends = clock.seconds() + hours * 3600;
+            if !state.revoke_one(name, ends).await? {
+                return Err("too many addresses, links and tokens are revoked already".into());
+            }
+            println!("{id} is blocked until {}", rfc3339(ends));
+        }
+        AddressCommand::Allow { address } => {
+            let name = group(&address)?;
+            let id = name.id().to_owned();
+            if !state.forgive(name).await? {
+                return Err(format!("{id} is not blocked").into());
+            }
+        }
+        AddressCommand::List => {
+            let blocked = state.revoked_of(Kind::Address, clock.seconds(), LISTED);
+            for entry in blocked.await? {
+                println!("{}  until {}", entry.name, rfc3339(entry.ends));
+            }
+        }
+    }
+    Ok(())
+}
+
 pub(super) async fn client(
     command: ClientCommand,
-    state: State,
+    state: &State,
     clock: &Clock,
 ) -> Result<(), StartError> {
     match command {
@@ -99,7 +163,7 @@ pub(super) async fn client(
             if let Some(user) = user.as_deref().filter(|user| !is_user_id(user)) {
                 return Err(format!("{user:?} is no user id: 1 to 64 of A-Z a-z 0-9 _ -").into());
             }
-            let new = add(&state, &name, user.as_deref(), scopes, clock.seconds()).await?;
+            let new = add(state, &name, user.as_deref(), scopes, clock.seconds()).await?;
             let secret = new.secret.expose();
             if json {
                 println!(
@@ -142,7 +206,7 @@ pub(super) async fn user(
     settings: &Settings,
     clock: &Clock,
 ) -> Result<(), StartError> {
-    let (UserCommand::Suspend { id }
+    let (UserCommand::Suspend { id, .. }
     | UserCommand::Resume { id }
     | UserCommand::Erase { id, .. }
     | UserCommand::Plan { id, .. }
@@ -155,7 +219,10 @@ pub(super) async fn user(
         return Err(nobody(id));
     }
     match &command {
-        UserCommand::Suspend { id } => act(&state, id, "suspend", Change::Suspend, clock).await?,
+        UserCommand::Suspend { id, hours } => {
+            let ends = hours.map_or(NEVER, |hours| clock.seconds() + hours * 3600);
+            act(&state, id, "suspend", Change::Suspend(ends), clock).await?;
+        }
         UserCommand::Resume { id } => act(&state, id, "resume", Change::Resume, clock).await?,
         // Needs the store, so the caller does it.
         UserCommand::Erase { .. } => {}

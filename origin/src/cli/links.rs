@@ -7,13 +7,13 @@ use clap::Subcommand;
 use shared::keyring::Keyring;
 use shared::link::{AddressRange, LinkError, UnverifiedLink, fingerprint};
 use shared::object_key::ObjectKey;
+use shared::revocation::MAX_SINGLE;
 
 use super::rotate::{self, RotateArguments};
 use crate::clock::{Clock, rfc3339};
 use crate::config::Settings;
 use crate::publish::{LinkOptions, Publisher};
 use crate::startup::{StartError, configured_link_keys};
-use crate::state::revocations::MAX_LINKS;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum LinkCommand {
@@ -167,7 +167,7 @@ pub(super) fn link(
             let state = super::open_state(settings)?;
             super::block_on(async {
                 if !state.revoke_link(print, exp).await? {
-                    return Err(format!("{MAX_LINKS} links are revoked already: revoke the owner's links together (signet user revoke-links)").into());
+                    return Err(format!("{MAX_SINGLE} links, tokens and addresses are revoked already: revoke the owner's links together (signet user revoke-links)").into());
                 }
                 super::tell_edge(settings, &state, clock).await;
                 Ok(())

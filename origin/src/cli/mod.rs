@@ -63,6 +63,9 @@ enum Command {
     /// Registers OAuth clients.
     #[command(subcommand)]
     Client(clients::ClientCommand),
+    /// Closes addresses out for a time.
+    #[command(subcommand)]
+    Address(clients::AddressCommand),
     /// Decides about users.
     #[command(subcommand)]
     User(clients::UserCommand),
@@ -188,7 +191,26 @@ fn run(command: Command, settings: Settings) -> Result<ExitCode, StartError> {
         }
         Command::Keys(command) => links::keys(command, &settings, &clock)?,
         Command::Client(command) => {
-            block_on(clients::client(command, open_state(&settings)?, &clock))?
+            let state = open_state(&settings)?;
+            let is_decision = matches!(command, clients::ClientCommand::Disable { .. });
+            block_on(async {
+                clients::client(command, &state, &clock).await?;
+                if is_decision {
+                    tell_edge(&settings, &state, &clock).await;
+                }
+                Ok(())
+            })?
+        }
+        Command::Address(command) => {
+            let state = open_state(&settings)?;
+            let is_decision = !matches!(command, clients::AddressCommand::List);
+            block_on(async {
+                clients::address(command, &state, &clock).await?;
+                if is_decision {
+                    tell_edge(&settings, &state, &clock).await;
+                }
+                Ok(())
+            })?
         }
         Command::User(clients::UserCommand::Erase { id, forget }) => {
             if !crate::auth::clients::is_user_id(&id) {

@@ -14,6 +14,7 @@ use shared::problem;
 use shared::range::{Bytes, Conditions, select};
 use shared::referer::FetchHeaders;
 use shared::report;
+use shared::revocation;
 
 use crate::edge_trust::address_of;
 use crate::error::{ApiError, answer};
@@ -61,7 +62,7 @@ async fn open(
     // Without an address nothing can be limited: then nothing is served, as at the edge.
     let client = client.ok_or(ApiError::Problem(problem::MISCONFIGURED))?;
     app.limits.link(client, app.clock.nanos())?;
-    if let Err(error) = revoked(app, link).await? {
+    if let Err(error) = revoked(app, link, client).await? {
         return Err(ApiError::Problem(error.problem()));
     }
     object(request, app, link).await
@@ -94,18 +95,16 @@ fn permit(
         .permit(&app.referers, &headers)
 }
 
-/// The state itself is at hand here, so there is no snapshot that could be old.
-async fn revoked(app: &App, link: &PermittedLink) -> Result<Result<(), LinkError>, ApiError> {
-    let Some(owner) = link.key().owner() else {
-        return Ok(Ok(()));
-    };
-    let user = app.state.user(owner).await?;
-    let one = app.state.is_link_revoked(*link.fingerprint()).await?;
-    Ok(if one || user.suspended || link.epoch() < user.link_epoch {
-        Err(LinkError::Revoked)
-    } else {
-        Ok(())
-    })
+/// The state itself is at hand here, so there is nothing that could be old: the same entries as at the edge, judged alike.
+async fn revoked(
+    app: &App,
+    link: &PermittedLink,
+    client: IpAddr,
+) -> Result<Result<(), LinkError>, ApiError> {
+    let names = revocation::names_of_link(link, Some(client));
+    let entries = app.state.revoked_among(names.clone()).await?;
+    let now = app.clock.seconds();
+    Ok(revocation::judge(link, &names, &entries, now))
 }
 
 /// The object under the link's key, or under the one it moved to.

@@ -76,7 +76,7 @@ impl FromRequest for DecidedAtEdge {
 /// Decides who the client is and remembers it with the request.
 ///
 /// # Errors
-/// `edge_only` for whoever did not come through the edge when it is required.
+/// `edge_only` for whoever did not come through the edge when it is required, `address_revoked` for a blocked address.
 pub async fn admit(request: &ServiceRequest) -> Result<(), ApiError> {
     let app = request
         .app_data::<web::Data<App>>()
@@ -88,6 +88,9 @@ pub async fn admit(request: &ServiceRequest) -> Result<(), ApiError> {
             (address, Decided::default())
         }
     };
+    if app.blocked.holds(app, address).await? {
+        return Err(ApiError::Problem(problem::ADDRESS_REVOKED));
+    }
     let mut known = request.extensions_mut();
     known.insert(ClientAddress(address.to_canonical()));
     known.insert(DecidedAtEdge(decided));

@@ -4,6 +4,7 @@ use actix_web::http::header;
 use actix_web::{HttpMessage, HttpRequest, HttpResponse, web};
 use serde_json::{Value, json};
 use shared::problem;
+use shared::revocation::NEVER;
 
 use super::Operator;
 use crate::auth::clients::is_user_id;
@@ -25,8 +26,8 @@ const DECIDED: usize = 200;
 pub async fn overview(operator: Operator, app: web::Data<App>) -> Result<HttpResponse, ApiError> {
     let stored = app.state.stored_bytes().await?;
     let queued = app.queued();
-    let mut decided = app.state.decided_users().await?;
-    decided.sort_by_key(|(id, user)| (!user.suspended, id.clone()));
+    let most = u32::try_from(DECIDED + 1).unwrap_or(u32::MAX);
+    let decided = app.state.decided_users(most).await?;
     let more_decided = decided.len() > DECIDED;
     let decided: Vec<Value> = decided
         .into_iter()
@@ -108,7 +109,7 @@ pub async fn decide(
 ) -> Result<HttpResponse, ApiError> {
     let (id, action) = path.into_inner();
     let known = match action.as_str() {
-        "suspend" => ("suspend", Change::Suspend),
+        "suspend" => ("suspend", Change::Suspend(NEVER)),
         "resume" => ("resume", Change::Resume),
         "revoke-links" => ("revoke-links", Change::RevokeLinks),
         _ => return Err(ApiError::Problem(problem::NOT_FOUND)),

@@ -15,6 +15,10 @@ pub async fn metrics(app: web::Data<App>) -> HttpResponse {
     if let Err(error) = crate::telemetry::ages::measure(&app).await {
         tracing::warn!(%error, "the keys' age is not known");
     }
+    if let Ok(entries) = app.state.revoked_count().await {
+        let entries = i64::try_from(entries).unwrap_or(i64::MAX);
+        app.metrics.health.revocations.set(entries);
+    }
     let away = app.limits.is_away().await;
     app.metrics.health.redis_away.set(i64::from(away));
     let now = app.clock.seconds();

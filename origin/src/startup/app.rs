@@ -23,6 +23,7 @@ use crate::provenance::Provenance;
 use crate::provider::Upstream;
 use crate::publish::{LiveRing, Publisher};
 use crate::quota::Limits;
+use crate::revoke::Blocked;
 use crate::schedule::{Cards, Queue};
 use crate::state::State;
 use crate::state::images::ImageRow;
@@ -83,6 +84,8 @@ pub struct App {
     pub watch: Watch,
     /// Told when something was decided that the edge must know.
     pub decided: Arc<Notify>,
+    /// Which addresses are closed out.
+    pub blocked: Blocked,
     /// How many passwords are checked at once.
     pub password_checks: Arc<Semaphore>,
 }
@@ -226,6 +229,7 @@ impl App {
                 metrics.user_generations.clone(),
             ),
             decided: Arc::default(),
+            blocked: Blocked::default(),
             metrics,
             password_checks: Arc::new(Semaphore::new(PASSWORD_CHECKS)),
             settings: Arc::new(settings),

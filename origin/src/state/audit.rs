@@ -55,8 +55,8 @@ impl AuditRow {
 pub enum Change {
     /// Nothing here: a cancelled job, a sign-in.
     Elsewhere,
-    /// The subject is suspended.
-    Suspend,
+    /// The subject is suspended until this time, in Unix seconds.
+    Suspend(u64),
     /// The subject is let in again.
     Resume,
     /// The subject's links that were signed so far are refused.
@@ -91,8 +91,10 @@ impl State {
                 note(tx, &written)?;
                 match change {
                     Change::Elsewhere => {}
-                    Change::Suspend => super::users::suspend(tx, &written.subject, true)?,
-                    Change::Resume => super::users::suspend(tx, &written.subject, false)?,
+                    Change::Suspend(ends) => {
+                        super::users::suspend(tx, &written.subject, Some(ends))?;
+                    }
+                    Change::Resume => super::users::suspend(tx, &written.subject, None)?,
                     Change::RevokeLinks => drop(super::users::revoke_links(tx, &written.subject)?),
                 }
                 Ok(())
@@ -130,6 +132,7 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use shared::revocation::NEVER;
 
     #[tokio::test]
     async fn acts_change_the_state_and_the_newest_comes_first() {
@@ -145,7 +148,10 @@ mod tests {
         };
         for subject in ["a", "b", "c"] {
             state.revoke_links(subject).await.unwrap();
-            state.act(row(subject), Change::Suspend).await.unwrap();
+            state
+                .act(row(subject), Change::Suspend(NEVER))
+                .await
+                .unwrap();
         }
         state.act(row("b"), Change::Resume).await.unwrap();
         state.act(row("c"), Change::RevokeLinks).await.unwrap();
@@ -168,7 +174,7 @@ mod tests {
             request_id: String::new(),
         };
         for (action, change) in [
-            ("suspend", Change::Suspend),
+            ("suspend", Change::Suspend(NEVER)),
             ("resume", Change::Resume),
             ("revoke-links", Change::RevokeLinks),
         ] {

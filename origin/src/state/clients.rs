@@ -2,6 +2,9 @@
 
 use rusqlite::{OptionalExtension, Row, params};
 
+use shared::revocation::{Kind, NEVER};
+
+use super::revocations::bar;
 use super::{State, StateError};
 
 /// A registered client. The secret is kept as an argon2id hash in PHC form.
@@ -93,7 +96,11 @@ impl State {
     pub async fn disable_client(&self, id: &str) -> Result<bool, StateError> {
         let id = id.to_owned();
         self.transact(move |tx| {
-            Ok(tx.execute("UPDATE clients SET disabled = 1 WHERE id = ?1", [&id])? > 0)
+            let is_there = tx.execute("UPDATE clients SET disabled = 1 WHERE id = ?1", [&id])? > 0;
+            if is_there {
+                bar(tx, Kind::Client, &id, 0, NEVER)?;
+            }
+            Ok(is_there)
         })
         .await
     }

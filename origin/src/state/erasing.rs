@@ -2,6 +2,9 @@
 
 use rusqlite::{Transaction, params};
 
+use shared::revocation::{Kind, NEVER};
+
+use super::revocations::{bar, free};
 use super::{State, StateError};
 
 impl State {
@@ -18,7 +21,8 @@ impl State {
                 [&id],
             )?;
             tx.execute("UPDATE clients SET disabled = 1 WHERE user_id = ?1", [&id])?;
-            Ok(())
+            // Suspended for as long as the row is there, which says more than an epoch.
+            bar(tx, Kind::Suspended, &id, 0, NEVER)
         })
         .await
     }
@@ -53,6 +57,9 @@ impl State {
         let id = id.to_owned();
         self.transact(move |tx| {
             tx.execute("DELETE FROM users WHERE id = ?1", params![id])?;
+            for kind in [Kind::Suspended, Kind::Epoch] {
+                free(tx, kind, &id)?;
+            }
             Ok(())
         })
         .await

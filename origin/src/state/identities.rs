@@ -2,6 +2,9 @@
 
 use rusqlite::{OptionalExtension, params};
 
+use shared::revocation::Kind;
+
+use super::revocations::bar;
 use super::{State, StateError};
 
 impl State {
@@ -41,20 +44,10 @@ impl State {
     ///
     /// # Errors
     /// The state's own.
-    pub async fn revoke_token(&self, jti: &str, expires: u64, now: u64) -> Result<(), StateError> {
+    pub async fn revoke_token(&self, jti: &str, expires: u64) -> Result<(), StateError> {
         let jti = jti.to_owned();
-        self.transact(move |tx| {
-            tx.execute(
-                "DELETE FROM revoked_tokens WHERE expires <= ?1",
-                [now as i64],
-            )?;
-            tx.execute(
-                "INSERT OR REPLACE INTO revoked_tokens (jti, expires) VALUES (?1, ?2)",
-                params![jti, expires as i64],
-            )?;
-            Ok(())
-        })
-        .await
+        self.transact(move |tx| bar(tx, Kind::Token, &jti, 0, expires))
+            .await
     }
 
     /// Access tokens that were revoked and have not expired: id and expiry.
@@ -62,17 +55,9 @@ impl State {
     /// # Errors
     /// The state's own.
     pub async fn revoked_tokens(&self, now: u64) -> Result<Vec<(String, u64)>, StateError> {
-        self.transact(move |tx| {
-            let mut statement =
-                tx.prepare("SELECT jti, expires FROM revoked_tokens WHERE expires > ?1")?;
-            let rows = statement
-                .query_map([now as i64], |row| {
-                    Ok((row.get(0)?, super::images::unsigned(row.get(1)?)))
-                })?
-                .collect::<Result<_, _>>()?;
-            Ok(rows)
-        })
-        .await
+        let entries = self.revoked_of(Kind::Token, now, u32::MAX).await?;
+        let tokens = entries.into_iter();
+        Ok(tokens.map(|entry| (entry.name, entry.ends)).collect())
     }
 }
 

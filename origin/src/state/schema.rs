@@ -80,7 +80,32 @@ const STEPS: &[&str] = &["
     ALTER TABLE jobs ADD COLUMN running INTEGER NOT NULL DEFAULT 0;
     ALTER TABLE jobs ADD COLUMN cancelling INTEGER NOT NULL DEFAULT 0;
     ALTER TABLE images ADD COLUMN origin TEXT;
-"];
+", REVOKED];
+
+/// What is revoked: rows, and the digests of the pages that they lie on, which the triggers keep.
+const REVOKED: &str = "
+    CREATE TABLE revoked (
+        kind TEXT NOT NULL, name TEXT NOT NULL, value INTEGER NOT NULL, ends INTEGER NOT NULL, page INTEGER NOT NULL,
+        digest INTEGER NOT NULL, PRIMARY KEY (kind, name)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX revoked_by_page ON revoked (page, kind, name);
+    CREATE INDEX revoked_by_end ON revoked (kind, ends);
+    CREATE TABLE revoked_pages (page INTEGER PRIMARY KEY, entries INTEGER NOT NULL, digest INTEGER NOT NULL) STRICT;
+    CREATE TRIGGER revoked_in AFTER INSERT ON revoked BEGIN
+        INSERT INTO revoked_pages (page, entries, digest) VALUES (NEW.page, 0, 0) ON CONFLICT (page) DO NOTHING;
+        UPDATE revoked_pages SET entries = entries + 1, digest = (digest | NEW.digest) - (digest & NEW.digest)
+            WHERE page = NEW.page;
+    END;
+    CREATE TRIGGER revoked_out AFTER DELETE ON revoked BEGIN
+        UPDATE revoked_pages SET entries = entries - 1, digest = (digest | OLD.digest) - (digest & OLD.digest)
+            WHERE page = OLD.page;
+    END;
+    CREATE TRIGGER revoked_anew AFTER UPDATE ON revoked BEGIN
+        UPDATE revoked_pages SET digest = (digest | OLD.digest) - (digest & OLD.digest) WHERE page = OLD.page;
+        UPDATE revoked_pages SET digest = (digest | NEW.digest) - (digest & NEW.digest) WHERE page = NEW.page;
+    END;
+    CREATE INDEX users_decided ON users (suspended DESC, id) WHERE suspended OR link_epoch > 0;
+";
 
 /// The version that this program knows.
 pub(super) fn known() -> i64 {
@@ -103,8 +128,25 @@ pub(super) fn prepare(connection: &mut Connection) -> Result<(), StateError> {
     }
     for step in STEPS.iter().skip(usize::try_from(found).unwrap_or(0)) {
         transaction.execute_batch(step)?;
+        if *step == REVOKED {
+            super::revocations::carry_over(&transaction)?;
+        }
     }
     transaction.pragma_update(None, "user_version", known)?;
     transaction.commit()?;
     Ok(())
+}
+
+/// A file as it was before [`REVOKED`], for a test.
+#[cfg(test)]
+pub(super) fn prepare_before_revoked(connection: &mut Connection) {
+    let before = STEPS.iter().take_while(|step| **step != REVOKED);
+    let before: Vec<_> = before.collect();
+    for step in &before {
+        connection.execute_batch(step).unwrap();
+    }
+    let version = i64::try_from(before.len()).unwrap();
+    connection
+        .pragma_update(None, "user_version", version)
+        .unwrap();
 }

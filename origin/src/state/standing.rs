@@ -11,23 +11,34 @@ pub enum Standing {
     Good,
     /// The user is suspended.
     Suspended,
-    /// The client is disabled, or there is none of this id any more.
+    /// The client is disabled, or there is none of this id any more; or the token was revoked.
     Disabled,
 }
 
+/// Whom a call is for, and by what.
+#[derive(Clone, Debug)]
+pub struct Acting {
+    /// The user.
+    pub user: String,
+    /// The client; none for a session.
+    pub client: Option<String>,
+    /// The token's id.
+    pub token: String,
+}
+
 impl State {
-    /// How a user stands, and the client that acts for them; a session has none.
+    /// How a user stands, the client that acts for them, and the token.
     ///
     /// # Errors
     /// The state's own.
-    pub async fn standing(&self, user: &str, client: Option<&str>) -> Result<Standing, StateError> {
-        let (user, client) = (user.to_owned(), client.map(str::to_owned));
+    pub async fn standing(&self, acting: Acting) -> Result<Standing, StateError> {
         self.transact(move |tx| {
             let mut statement = tx.prepare_cached(
-                "SELECT ?2 IS NOT NULL AND NOT EXISTS (SELECT 1 FROM clients WHERE id = ?2 AND NOT disabled),
+                "SELECT ?2 IS NOT NULL AND NOT EXISTS (SELECT 1 FROM clients WHERE id = ?2 AND NOT disabled)
+                        OR EXISTS (SELECT 1 FROM revoked WHERE kind = 'token' AND name = ?3),
                         EXISTS (SELECT 1 FROM users WHERE id = ?1 AND suspended)",
             )?;
-            let row = statement.query_row(params![user, client], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            let row = statement.query_row(params![acting.user, acting.client, acting.token], |row| Ok((row.get(0)?, row.get(1)?)))?;
             Ok(match row {
                 (_, true) => Standing::Suspended,
                 (true, _) => Standing::Disabled,

@@ -2,6 +2,9 @@
 
 use rusqlite::{OptionalExtension, Row, Transaction, params};
 
+use shared::revocation::{Kind, NEVER};
+
+use super::revocations::{bar, free};
 use super::{State, StateError};
 
 /// A user. One who was never written about has the defaults.
@@ -31,12 +34,16 @@ fn read(row: &Row<'_>) -> rusqlite::Result<UserRow> {
     })
 }
 
-pub(super) fn suspend(tx: &Transaction<'_>, id: &str, suspended: bool) -> Result<(), StateError> {
+/// Suspends until `ends` (Unix seconds), or lets in again without.
+pub(super) fn suspend(tx: &Transaction<'_>, id: &str, ends: Option<u64>) -> Result<(), StateError> {
     tx.execute(
         "INSERT INTO users (id, suspended) VALUES (?1, ?2) ON CONFLICT (id) DO UPDATE SET suspended = ?2",
-        params![id, suspended],
+        params![id, ends.is_some()],
     )?;
-    Ok(())
+    match ends {
+        Some(ends) => bar(tx, Kind::Suspended, id, 0, ends),
+        None => free(tx, Kind::Suspended, id).map(|_| ()),
+    }
 }
 
 /// The new epoch.
@@ -47,7 +54,10 @@ pub(super) fn revoke_links(tx: &Transaction<'_>, id: &str) -> Result<u64, StateE
         [&id],
         |row| row.get(0),
     )?;
-    Ok(super::images::unsigned(epoch))
+    let epoch = super::images::unsigned(epoch);
+    // Its end is set when it is told: once no older link can live.
+    bar(tx, Kind::Epoch, id, epoch, NEVER)?;
+    Ok(epoch)
 }
 
 /// Whether anything at all is known of a user: a row of theirs, a client, a sign-in, a picture.
@@ -98,7 +108,17 @@ impl State {
     /// The state's own.
     pub async fn suspend_user(&self, id: &str, suspended: bool) -> Result<(), StateError> {
         let id = id.to_owned();
-        self.transact(move |tx| suspend(tx, &id, suspended)).await
+        let ends = suspended.then_some(NEVER);
+        self.transact(move |tx| suspend(tx, &id, ends)).await
+    }
+
+    /// Suspends a user until `ends` (Unix seconds).
+    ///
+    /// # Errors
+    /// The state's own.
+    pub async fn suspend_until(&self, id: &str, ends: u64) -> Result<(), StateError> {
+        let id = id.to_owned();
+        self.transact(move |tx| suspend(tx, &id, Some(ends))).await
     }
 
     /// Revokes all links of a user that were signed so far; the new epoch.
@@ -158,17 +178,18 @@ impl State {
         .await
     }
 
-    /// Users who are suspended or whose links were revoked: id, and what was decided.
+    /// Up to `most` users who are suspended or whose links were revoked, the suspended ones first: id, and what was
+    /// decided.
     ///
     /// # Errors
     /// The state's own.
-    pub async fn decided_users(&self) -> Result<Vec<(String, UserRow)>, StateError> {
-        self.transact(|tx| {
+    pub async fn decided_users(&self, most: u32) -> Result<Vec<(String, UserRow)>, StateError> {
+        self.transact(move |tx| {
             let mut statement = tx.prepare(&format!(
-                "SELECT {COLUMNS}, id FROM users WHERE suspended OR link_epoch > 0"
+                "SELECT {COLUMNS}, id FROM users WHERE suspended OR link_epoch > 0 ORDER BY suspended DESC, id LIMIT ?1"
             ))?;
             let rows = statement
-                .query_map([], |row| Ok((row.get(5)?, read(row)?)))?
+                .query_map([most], |row| Ok((row.get(5)?, read(row)?)))?
                 .collect::<Result<_, _>>()?;
             Ok(rows)
         })

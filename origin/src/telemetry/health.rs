@@ -14,6 +14,10 @@ pub struct Health {
     repeated: IntGaugeVec,
     /// `signet_redis_away`: 1 while a configured Redis does not answer.
     pub redis_away: IntGauge,
+    /// `signet_revocations`: what is revoked at the moment, of every kind.
+    pub revocations: IntGauge,
+    /// `signet_edge_told_timestamp_seconds`: when the edge last took in what is revoked, Unix time; 0 for never.
+    pub edge_told: Gauge,
     /// `signet_certificate_not_before_seconds`, Unix time; 0 without a certificate.
     pub certificate_from: Gauge,
     /// `signet_certificate_not_after_seconds`, Unix time; 0 without a certificate.
@@ -37,6 +41,14 @@ impl Health {
             "signet_redis_away",
             "1 while a configured Redis does not answer.",
         )?;
+        let revocations = IntGauge::new(
+            "signet_revocations",
+            "What is revoked at the moment: owners, epochs, clients, tokens, addresses and links.",
+        )?;
+        let edge_told = Gauge::new(
+            "signet_edge_told_timestamp_seconds",
+            "Unix time at which the edge last took in what is revoked; 0 for never.",
+        )?;
         let certificate_from = Gauge::new(
             "signet_certificate_not_before_seconds",
             "Unix time from which the certificate in use is valid; 0 without one.",
@@ -51,6 +63,8 @@ impl Health {
         )?;
         registry.register(Box::new(repeated.clone()))?;
         registry.register(Box::new(redis_away.clone()))?;
+        registry.register(Box::new(revocations.clone()))?;
+        registry.register(Box::new(edge_told.clone()))?;
         registry.register(Box::new(certificate_from.clone()))?;
         registry.register(Box::new(certificate_until.clone()))?;
         registry.register(Box::new(certificate_failures.clone()))?;
@@ -58,6 +72,8 @@ impl Health {
             repeats: Arc::default(),
             repeated,
             redis_away,
+            revocations,
+            edge_told,
             certificate_from,
             certificate_until,
             certificate_failures,

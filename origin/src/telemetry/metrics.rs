@@ -272,6 +272,8 @@ mod tests {
             "signet_uploads_total",
             "signet_prompt_repeats",
             "signet_redis_away",
+            "signet_revocations",
+            "signet_edge_told_timestamp_seconds",
             "signet_certificate_not_before_seconds",
             "signet_certificate_not_after_seconds",
             "signet_certificate_reload_failures_total",

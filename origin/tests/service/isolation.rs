@@ -194,3 +194,35 @@ fn a_suspended_user_makes_nothing_and_their_links_close_at_once() {
     service.home().succeed(&["client", "disable", &client.id]);
     assert_eq!(service.ask_token(&client.form()).status, 401);
 }
+
+#[test]
+fn a_blocked_address_opens_no_link_and_no_route_until_it_is_allowed_again() {
+    let service = Service::start(&[]);
+    let token = service.token(ALL_SCOPES);
+    let url = service.picture(&token)["url"].as_str().unwrap().to_owned();
+    let block = ["address", "block", "127.0.0.1", "--hours", "2"];
+    let told = service.home().succeed(&block);
+    assert!(told.starts_with("127.0.0.1 is blocked until "), "{told}");
+    assert_eq!(
+        service.link(&url).send().problem(),
+        (403, "link_revoked".into())
+    );
+    // The first block of all is noticed within two seconds; after that each is at once.
+    let call = || service.get("/api/images").token(&token).send();
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    while call().status == 200 && std::time::Instant::now() < deadline {
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    assert_eq!(call().problem(), (403, "address_revoked".into()));
+    let listed = service.home().succeed(&["address", "list"]);
+    assert!(listed.starts_with("127.0.0.1  until "), "{listed}");
+    service.home().succeed(&["address", "allow", "127.0.0.1"]);
+    assert_eq!(call().status, 200);
+    assert_eq!(service.link(&url).send().status, 200);
+    for wrong in ["127.0.0.0/8", "nowhere", "2001:db8::/32"] {
+        let output = service.home().run(&["address", "block", wrong]);
+        assert!(!output.status.success(), "{wrong}");
+    }
+    let output = service.home().run(&["address", "allow", "127.0.0.1"]);
+    assert!(!output.status.success(), "it is not blocked");
+}

@@ -18,8 +18,8 @@ use crate::state::{StateError, create_private, schema};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// What belongs to one copy alone.
-const OWN: &str = "'replica', 'outbox'";
+/// What belongs to one copy alone, or is kept by triggers on it.
+const OWN: &str = "'replica', 'outbox', 'revoked_pages'";
 
 /// A file beside the state that is gone when this is dropped. Private, as the state is.
 struct Beside(PathBuf);
