@@ -17,7 +17,6 @@ use std::sync::Arc;
 
 use actix_web::http::header;
 use actix_web::{HttpRequest, HttpResponse, web};
-use shared::problem;
 
 use crate::auth::{Authorized, Caller, scope};
 use crate::edge_trust::{ClientAddress, DecidedAtEdge, SignedBody};
@@ -50,14 +49,15 @@ pub async fn generate(
     let preference = Preference::read(&request);
     let key = idempotency::read(&request, &body, &app.publisher.ring.get())?;
     // Held until the job is written down: of two equal requests at once, the second finds the first.
-    let turn = match &key {
+    let claim = match &key {
         Some(key) => {
-            let turn = app.jobs.turn().await;
+            let claim = app.jobs.claim(&caller.user_id, &key.name).await;
+            let claim = claim.ok_or(ApiError::Busy(1))?;
             if let Some(known) = idempotency::known(&app, &caller, key).await? {
-                drop(turn);
+                drop(claim);
                 return replay(&app, &caller, &preference, known).await;
             }
-            Some(turn)
+            Some(claim)
         }
         None => None,
     };
@@ -100,12 +100,11 @@ pub async fn generate(
         body.0,
         origin,
         reservation,
-        key,
+        key.zip(claim),
         can_return,
     );
     let admission = app.jobs.spawn(async move {
         let live = admission.await?;
-        drop(turn);
         Ok::<_, ApiError>(CancelOnLeave(live, !can_return))
     });
     let admitted = admission
@@ -180,7 +179,8 @@ async fn replay(
             let ended = ended_elsewhere(app, &caller.user_id, &id);
             match tokio::time::timeout(preference.wait(), ended).await {
                 Ok(ended) => {
-                    let ended = ended?.ok_or(ApiError::Problem(problem::NOT_FOUND))?;
+                    // Its admission was given up in the meantime: this request may be the first.
+                    let ended = ended?.ok_or(ApiError::Busy(1))?;
                     let done = render(app, &caller.user_id, &id, milliunits, &ended).await?;
                     HttpResponse::Ok().json(done)
                 }

@@ -13,7 +13,7 @@ use super::uuid_v7;
 use crate::auth::Caller;
 use crate::edge_trust::ClientAddress;
 use crate::error::ApiError;
-use crate::jobs::Live;
+use crate::jobs::{Claim, Live};
 use crate::quota::Reservation;
 use crate::schedule::{JobHandle, JobSpec as Wanted, QueueError};
 use crate::startup::App;
@@ -81,7 +81,7 @@ pub(super) async fn admit(
     body: Bytes,
     origin: Origin,
     reservation: Reservation,
-    key: Option<RequestKey>,
+    keyed: Option<(RequestKey, Claim)>,
     handed_over: bool,
 ) -> Result<Arc<Live>, ApiError> {
     let id = uuid_v7(app.clock.nanos() / 1_000_000);
@@ -92,6 +92,7 @@ pub(super) async fn admit(
     };
     let request =
         serde_json::to_string(&written).map_err(|error| ApiError::Internal(error.to_string()))?;
+    let (key, claim) = keyed.unzip();
     let row = JobRow {
         id: id.clone(),
         user_id: origin.user.as_ref().into(),
@@ -105,6 +106,8 @@ pub(super) async fn admit(
         end: None,
     };
     app.state.open_job(row).await?;
+    // An equal request finds the row from now on, whatever the job waits for.
+    drop(claim);
     let job = Admitted {
         id: id.clone(),
         spec,

@@ -9,7 +9,7 @@ use crate::infer::{ImageSpec, InitImage, Mask, ModelInfo, Pixels};
 use crate::startup::App;
 use crate::state::images::ImageRow;
 use crate::storage::StoreError;
-use crate::upload::Wanted;
+use crate::upload::{Stored, Wanted};
 
 /// How much of a picture is replaced where the caller does not say: most of it, and all of what a mask shows.
 const STRENGTH: f32 = 0.8;
@@ -95,7 +95,8 @@ impl Reference {
             width: side(width),
             height: side(height),
         };
-        let rgb = app.uploads.to_rgb(read(app, &self.init).await?, wanted);
+        let uploads = &app.uploads;
+        let rgb = uploads.to_rgb(stored(&self.init), read(app, &self.init), wanted);
         let pixels = Pixels {
             width,
             height,
@@ -105,7 +106,7 @@ impl Reference {
         let mask = match &self.mask {
             None => None,
             Some(row) => {
-                let values = app.uploads.to_mask(read(app, row).await?, wanted).await?;
+                let values = uploads.to_mask(stored(row), read(app, row), wanted).await?;
                 Some(Arc::new(Mask {
                     width,
                     height,
@@ -132,6 +133,14 @@ async fn upload(app: &App, user: &str, id: &str) -> Result<ImageRow, ApiError> {
     row.filter(|row| row.key.as_str().starts_with("uploads/"))
         .filter(|row| row.expires.is_none_or(|at| now < at))
         .ok_or(ApiError::Problem(problem::NOT_FOUND))
+}
+
+fn stored(row: &ImageRow) -> Stored {
+    Stored {
+        width: row.width,
+        height: row.height,
+        bytes: row.bytes,
+    }
 }
 
 async fn read(app: &App, row: &ImageRow) -> Result<bytes::Bytes, ApiError> {

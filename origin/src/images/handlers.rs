@@ -105,7 +105,7 @@ pub async fn link(
     body: SignedBody,
     app: web::Data<App>,
 ) -> Result<HttpResponse, ApiError> {
-    app.limits.read(&caller.user_id, app.clock.nanos()).await?;
+    app.limits.write(&caller.user_id, app.clock.nanos()).await?;
     let body: LinkBody = if body.is_empty() {
         LinkBody::default()
     } else {
@@ -148,6 +148,7 @@ async fn relocate(
     id: &str,
     prefix: &str,
 ) -> Result<HttpResponse, ApiError> {
+    app.limits.write(&caller.user_id, app.clock.nanos()).await?;
     let mut row = find(app, caller, id).await?;
     if !row.key.as_str().starts_with(prefix) {
         let to = row
@@ -179,6 +180,7 @@ pub async fn delete(
     id: web::Path<String>,
     app: web::Data<App>,
 ) -> Result<HttpResponse, ApiError> {
+    app.limits.write(&caller.user_id, app.clock.nanos()).await?;
     let row = find(&app, &caller, &id).await?;
     app.state.unlist_image(&caller.user_id, &row.id).await?;
     remove_object(&app, &row.key).await?;

@@ -10,6 +10,7 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use super::claims::{Claim, Claims};
 use super::elsewhere::Places;
 use crate::schedule::{Canceller, JobHandle, PreviewSource, Progress};
 use crate::state::jobs::JobEnd;
@@ -122,7 +123,7 @@ pub struct Jobs {
 struct Inner {
     live: Mutex<HashMap<String, Arc<Live>>>,
     count: watch::Sender<usize>,
-    turn: Arc<tokio::sync::Mutex<()>>,
+    claims: Claims,
     elsewhere: Places,
     /// Jobs outlive the threads that serve requests, so that a stop can wait for them.
     runtime: Handle,
@@ -135,7 +136,7 @@ impl Jobs {
             inner: Arc::new(Inner {
                 live: Mutex::default(),
                 count: watch::channel(0).0,
-                turn: Arc::default(),
+                claims: Claims::default(),
                 elsewhere: Places::default(),
                 runtime,
             }),
@@ -149,9 +150,10 @@ impl Jobs {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Admissions under an idempotency key take turns, so that of two equal requests the second finds the first.
-    pub async fn turn(&self) -> tokio::sync::OwnedMutexGuard<()> {
-        Arc::clone(&self.inner.turn).lock_owned().await
+    /// Waits for the turn among a user's requests of one name (route and idempotency key), so that of two equal
+    /// requests the second finds the first; none when there are too many requests with keys.
+    pub async fn claim(&self, user: &Arc<str>, name: &str) -> Option<Claim> {
+        self.inner.claims.claim(user, name).await
     }
 
     /// The user's job of this id, when it is under way here.

@@ -6,6 +6,7 @@
 //! or by another origin on the same state ([`living`]), where a job is asked for by its row ([`elsewhere`]).
 
 mod answers;
+mod claims;
 mod elsewhere;
 mod events;
 mod handlers;
@@ -14,6 +15,7 @@ mod living;
 mod resume;
 
 pub(crate) use answers::{handed_over, job_problem, render, under_way};
+pub use claims::Claim;
 pub(crate) use elsewhere::ended as ended_elsewhere;
 pub use handlers::{cancel, events, get};
 pub(crate) use live::STREAMS;

@@ -1,5 +1,6 @@
 //! One job's call: ask, read, fetch, sanitise.
 
+use std::future::ready;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,7 +18,7 @@ use super::{ProviderError, Settings};
 use crate::infer::{ImageSpec, Pixels};
 use crate::outbound::Outbound;
 use crate::schedule::{JobError, Remote};
-use crate::upload::{Uploads, Wanted};
+use crate::upload::{Stored, Uploads, Wanted};
 
 /// How often a request is sent, where sending it again is safe.
 const TRIES: u32 = 3;
@@ -160,11 +161,13 @@ impl Caller {
             width: side(spec.width),
             height: side(spec.height),
         };
-        let rgb = self
-            .pictures
-            .to_rgb(clean.png, wanted)
-            .await
-            .map_err(refused)?;
+        let drawn = Stored {
+            width: clean.width,
+            height: clean.height,
+            bytes: clean.png.len() as u64,
+        };
+        let drawn = self.pictures.to_rgb(drawn, ready(Ok(clean.png)), wanted);
+        let rgb = drawn.await.map_err(refused)?;
         Ok(Pixels {
             width: spec.width,
             height: spec.height,

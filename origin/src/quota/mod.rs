@@ -63,6 +63,7 @@ struct Taken {
 enum Simple {
     Reads,
     Uploads,
+    Writes,
 }
 
 impl Simple {
@@ -70,6 +71,7 @@ impl Simple {
         match self {
             Self::Reads => "reads",
             Self::Uploads => "uploads",
+            Self::Writes => "writes",
         }
     }
 }

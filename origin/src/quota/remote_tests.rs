@@ -199,6 +199,7 @@ async fn a_server_that_stands_still_holds_nobody_longer_than_the_time_out() {
         ("jobs", 0),
         ("reads", 0),
         ("uploads", 0),
+        ("writes", 0),
         ("storage", 0),
     ];
     let mut used = Vec::new();
@@ -380,6 +381,7 @@ async fn every_key_lies_in_one_slot_and_dies_by_itself() {
     let mut settings = LimitSettings::default();
     for rate in [
         &mut settings.reads,
+        &mut settings.writes,
         &mut settings.token,
         &mut settings.token_endpoint,
     ] {
@@ -390,6 +392,7 @@ async fn every_key_lies_in_one_slot_and_dies_by_itself() {
     bench.admit(who).await.unwrap().commit();
     bench.limits.arrive(who.address, 0).await.unwrap();
     bench.limits.read("u", 0).await.unwrap();
+    bench.limits.write("u", 0).await.unwrap();
     bench
         .limits
         .token_endpoint(who.address, Some("a client of any length"), 0)
@@ -397,7 +400,7 @@ async fn every_key_lies_in_one_slot_and_dies_by_itself() {
         .unwrap();
     bench.limits.settled().await;
     let keys = server.ask(&["KEYS", "*"]);
-    assert_eq!(keys.lines().count(), 9, "{keys}");
+    assert_eq!(keys.lines().count(), 10, "{keys}");
     for key in keys.lines() {
         assert!(key.starts_with("{signet}:"), "{key}");
         let life: i64 = server.ask(&["PTTL", key]).parse().unwrap();

@@ -49,6 +49,8 @@ pub struct LimitSettings {
     pub reads: RateSettings,
     /// Policy `uploads`: uploads of one user.
     pub uploads: RateSettings,
+    /// Policy `writes`: changes to pictures of one user: keep, unkeep, delete, a new link.
+    pub writes: RateSettings,
     /// Policy `links`: links opened from one address, at the origin's own images listener.
     pub links: RateSettings,
     /// Policy `token-endpoint`: token requests from one address.
@@ -74,6 +76,7 @@ impl Default for LimitSettings {
             penalty_seconds: 600,
             reads: rate(300, 60),
             uploads: rate(20, 5),
+            writes: rate(120, 30),
             links: rate(600, 100),
             token_endpoint: rate(10, 9),
             token_endpoint_client: rate(10, 9),
@@ -91,6 +94,7 @@ impl LimitSettings {
             ("user", self.user),
             ("reads", self.reads),
             ("uploads", self.uploads),
+            ("writes", self.writes),
             ("links", self.links),
             ("token_endpoint", self.token_endpoint),
             ("token_endpoint_client", self.token_endpoint_client),

@@ -427,6 +427,10 @@ pub(super) async fn reads_and_token_requests_have_their_rates(open: &Open) {
             per_minute: 60,
             burst: 2,
         };
+        settings.writes = RateSettings {
+            per_minute: 1,
+            burst: 1,
+        };
         settings.token_endpoint_client = RateSettings {
             per_minute: 1,
             burst: 4,
@@ -439,6 +443,17 @@ pub(super) async fn reads_and_token_requests_have_their_rates(open: &Open) {
     }
     assert_eq!(reads, 3);
     assert!(bench.limits.read("v", bench.now()).await.is_ok());
+    let mut writes = 0;
+    while bench.limits.write("u", bench.now()).await.is_ok() {
+        writes += 1;
+        assert!(writes < 10);
+    }
+    assert_eq!(writes, 2, "counted apart from reads");
+    let used = bench.used(bench.charge("192.0.2.1", "t", "u")).await;
+    assert!(used.contains(&("writes", 2)), "{used:?}");
+    let refused = bench.limits.write("u", bench.now()).await.unwrap_err();
+    assert_eq!((refused.policy, refused.limit), ("writes", 2));
+    assert!(bench.limits.write("v", bench.now()).await.is_ok());
     let ask = async |address: &str, client: &str| {
         let address = address.parse().unwrap();
         bench

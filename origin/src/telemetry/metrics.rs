@@ -56,7 +56,7 @@ const SECONDS: [f64; 12] = [
 /// Values of closed label sets.
 const OUTCOMES: [&str; 4] = ["done", "failed", "cancelled", "refused"];
 const STAGES: [&str; 6] = ["text", "denoise", "decode", "provider", "encode", "store"];
-const POLICIES: [&str; 14] = [
+const POLICIES: [&str; 15] = [
     "address",
     "token",
     "user",
@@ -68,6 +68,7 @@ const POLICIES: [&str; 14] = [
     "penalty-box",
     "reads",
     "uploads",
+    "writes",
     "links",
     "token-endpoint",
     "token-endpoint-client",

@@ -26,7 +26,7 @@ pub use error::UploadError;
 pub use handler::upload;
 pub use pool::Uploads;
 pub use receive::receive;
-pub use reference::Wanted;
+pub use reference::{Stored, Wanted};
 pub use sanitise::{SanitisedImage, sanitise};
 pub use settings::{Isolation, Limits, UploadSettings};
 pub use sniff::Admitted;

@@ -1,7 +1,8 @@
 //! Uploads as a generation takes them: in the size of the job, without opacity, or as a mask.
 //!
 //! What is read here came out of our own encoder, so no process stands between; it still takes its share of the one
-//! memory budget and its turn, since a stored picture of 16 megapixels is large however harmless it is.
+//! memory budget and its turn, before the first byte of it is read, since a stored picture of 16 megapixels is large
+//! however harmless it is.
 
 use bytes::Bytes;
 
@@ -18,15 +19,40 @@ pub struct Wanted {
     pub height: u32,
 }
 
+/// An upload in the store, as its row tells it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stored {
+    /// Pixels in a row.
+    pub width: u32,
+    /// Rows.
+    pub height: u32,
+    /// Length of the file.
+    pub bytes: u64,
+}
+
+impl Stored {
+    /// Memory that reading, decoding and scaling it takes, in bytes: the file, four bytes a pixel twice, and what a
+    /// decoder keeps beside them.
+    fn memory(self) -> u64 {
+        let pixels = u64::from(self.width) * u64::from(self.height);
+        self.bytes + pixels * 4 * 2 + (32 << 20)
+    }
+}
+
 impl Uploads {
     /// An upload as red, green and blue in the size wanted, `3 × width × height` bytes. What does not fit its shape is
-    /// cut off evenly on both sides; what is transparent lies on white.
+    /// cut off evenly on both sides; what is transparent lies on white. `read` is begun once there is memory for it.
     ///
     /// # Errors
-    /// [`UploadError::Busy`], or [`UploadError::Internal`] when it is no picture of ours.
-    pub async fn to_rgb(&self, png: Bytes, wanted: Wanted) -> Result<Vec<u8>, UploadError> {
-        self.turned_into(png, move |pixels| Ok(over_white(cover(pixels, wanted)?)))
-            .await
+    /// Those of `read`; [`UploadError::Busy`], or [`UploadError::Internal`] when it is no picture of ours.
+    pub async fn to_rgb<E: From<UploadError>>(
+        &self,
+        stored: Stored,
+        read: impl Future<Output = Result<Bytes, E>>,
+        wanted: Wanted,
+    ) -> Result<Vec<u8>, E> {
+        let turn = move |pixels| Ok(over_white(cover(pixels, wanted)?));
+        self.turned_into(stored, read, turn).await
     }
 
     /// An upload as a mask in the size wanted, one byte a pixel, 255 where it is painted anew. Where a mask has any
@@ -34,20 +60,38 @@ impl Uploads {
     ///
     /// # Errors
     /// As [`Uploads::to_rgb`].
-    pub async fn to_mask(&self, png: Bytes, wanted: Wanted) -> Result<Vec<u8>, UploadError> {
-        self.turned_into(png, move |pixels| {
+    pub async fn to_mask<E: From<UploadError>>(
+        &self,
+        stored: Stored,
+        read: impl Future<Output = Result<Bytes, E>>,
+        wanted: Wanted,
+    ) -> Result<Vec<u8>, E> {
+        let turn = move |pixels: Pixels| {
             let gray = Pixels {
                 data: levels(&pixels),
                 layout: Layout::Gray,
                 ..pixels
             };
             Ok(cover(gray, wanted)?.data)
-        })
-        .await
+        };
+        self.turned_into(stored, read, turn).await
     }
 
-    async fn turned_into(
+    async fn turned_into<E: From<UploadError>>(
         &self,
+        stored: Stored,
+        read: impl Future<Output = Result<Bytes, E>>,
+        turn: impl FnOnce(Pixels) -> Result<Vec<u8>, UploadError> + Send + 'static,
+    ) -> Result<Vec<u8>, E> {
+        let _share = self.admit(stored.memory()).await?;
+        let png = read.await?;
+        Ok(self.decoded(stored, png, turn).await?)
+    }
+
+    /// Decodes a stored upload, for which there is memory by now.
+    async fn decoded(
+        &self,
+        stored: Stored,
         png: Bytes,
         turn: impl FnOnce(Pixels) -> Result<Vec<u8>, UploadError> + Send + 'static,
     ) -> Result<Vec<u8>, UploadError> {
@@ -62,7 +106,10 @@ impl Uploads {
             },
         )
         .map_err(ours)?;
-        let _share = self.admit(image.memory()).await?;
+        if png.len() as u64 > stored.bytes || image.memory() > stored.memory() {
+            let text = "a stored upload is larger than its row says";
+            return Err(UploadError::Internal(text.into()));
+        }
         let work = tokio::task::spawn_blocking(move || {
             let decoded = decode::decode(&png, image, &limits).map_err(ours)?;
             turn(decoded.pixels)
@@ -124,6 +171,8 @@ fn levels(pixels: &Pixels) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::upload::{UploadSettings, png};
 
@@ -142,6 +191,77 @@ mod tests {
         Uploads::new(UploadSettings::default()).unwrap()
     }
 
+    /// The row of such a file, and the file.
+    fn stored(png: Bytes) -> (Stored, impl Future<Output = Result<Bytes, UploadError>>) {
+        let number = |at: usize| u32::from_be_bytes(png[at..at + 4].try_into().unwrap());
+        let stored = Stored {
+            width: number(16),
+            height: number(20),
+            bytes: png.len() as u64,
+        };
+        (stored, std::future::ready(Ok(png)))
+    }
+
+    async fn rgb(png: Bytes) -> Vec<u8> {
+        let (stored, read) = stored(png);
+        uploads().to_rgb(stored, read, SQUARE).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn nothing_of_a_stored_picture_is_read_before_there_is_memory_for_it() {
+        use futures_util::FutureExt;
+        use std::sync::atomic::{AtomicUsize, Ordering};
+        let uploads = uploads();
+        let large = Stored {
+            width: 4096,
+            height: 4096,
+            bytes: 50 << 20,
+        };
+        // Its file and twice its pixels.
+        assert!(large.memory() >= (50 << 20) + (128 << 20));
+        let reading = Arc::new(AtomicUsize::new(0));
+        let mut waiting: Vec<_> = (0..12)
+            .map(|_| {
+                let (uploads, reading) = (uploads.clone(), Arc::clone(&reading));
+                Box::pin(async move {
+                    let read = async {
+                        reading.fetch_add(1, Ordering::SeqCst);
+                        std::future::pending::<Result<Bytes, UploadError>>().await
+                    };
+                    uploads.to_rgb(large, read, SQUARE).await
+                })
+            })
+            .collect();
+        for one in &mut waiting {
+            assert!(one.now_or_never().is_none());
+        }
+        let begun = reading.load(Ordering::SeqCst) as u64;
+        assert!(begun >= 1 && begun < 12, "{begun}");
+        let budget = u64::from(uploads.settings().memory_mib) << 20;
+        assert!(begun * large.memory() <= budget, "{begun}");
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_more_than_its_row_says_is_not_decoded() {
+        let file = picture(Layout::Rgb, 64, 64, |x| vec![x as u8; 3]);
+        let (truth, _) = stored(file.clone());
+        for lie in [
+            Stored {
+                bytes: truth.bytes - 1,
+                ..truth
+            },
+            Stored {
+                width: 0,
+                bytes: truth.bytes,
+                height: 0,
+            },
+        ] {
+            let read = std::future::ready(Ok::<_, UploadError>(file.clone()));
+            let refused = uploads().to_rgb(lie, read, SQUARE).await;
+            assert!(matches!(refused, Err(UploadError::Internal(_))), "{lie:?}");
+        }
+    }
+
     const SQUARE: Wanted = Wanted {
         width: 64,
         height: 64,
@@ -155,7 +275,7 @@ mod tests {
             1 => vec![0, 255, 0],
             _ => vec![0, 0, 255],
         });
-        let rgb = uploads().to_rgb(wide, SQUARE).await.unwrap();
+        let rgb = rgb(wide).await;
         assert_eq!(rgb.len(), 64 * 64 * 3);
         let inner = rgb.chunks_exact(3).skip(64 * 32 + 4).take(56);
         for pixel in inner {
@@ -166,13 +286,13 @@ mod tests {
     #[tokio::test]
     async fn what_is_transparent_lies_on_white() {
         let half = picture(Layout::Rgba, 64, 64, |_| vec![255, 0, 0, 128]);
-        let rgb = uploads().to_rgb(half, SQUARE).await.unwrap();
-        assert_eq!(rgb.get(..3), Some([255, 127, 127].as_slice()));
+        let over = rgb(half).await;
+        assert_eq!(over.get(..3), Some([255, 127, 127].as_slice()));
         let clear = picture(Layout::Rgba, 64, 64, |x| {
             vec![0, 0, 0, if x == 0 { 255 } else { 0 }]
         });
-        let rgb = uploads().to_rgb(clear, SQUARE).await.unwrap();
-        assert_eq!(rgb.get(90..93), Some([255, 255, 255].as_slice()));
+        let over = rgb(clear).await;
+        assert_eq!(over.get(90..93), Some([255, 255, 255].as_slice()));
     }
 
     #[tokio::test]
@@ -185,7 +305,8 @@ mod tests {
             picture(Layout::Rgba, 64, 64, left(vec![0; 4], vec![9, 9, 9, 255])),
             picture(Layout::Rgba, 64, 64, left(vec![255; 4], vec![0, 0, 0, 255])),
         ] {
-            let values = uploads().to_mask(mask, SQUARE).await.unwrap();
+            let (stored, read) = stored(mask);
+            let values = uploads().to_mask(stored, read, SQUARE).await.unwrap();
             assert_eq!(values.len(), 64 * 64);
             assert_eq!((values.get(10), values.get(50)), (Some(&255), Some(&0)));
         }

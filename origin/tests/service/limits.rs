@@ -264,3 +264,40 @@ fn guesses_at_one_clients_secret_are_stopped_and_its_owner_is_not() {
         service.token_of(&other);
     }
 }
+
+#[test]
+fn keep_unkeep_delete_and_link_count_under_writes_and_the_refused_one_changes_nothing() {
+    let service = Service::start(&[
+        ("SIGNET_LIMITS__WRITES__PER_MINUTE", "1"),
+        ("SIGNET_LIMITS__WRITES__BURST", "3"),
+    ]);
+    let (token, other) = (service.token(ALL_SCOPES), service.token(ALL_SCOPES));
+    let image = service.picture(&token);
+    let path = format!("/api/images/{}", image["id"].as_str().unwrap());
+    let (keep, link) = (format!("{path}/keep"), format!("{path}/link"));
+    // What is not there counts too: looking for it is work.
+    let absent = "/api/images/00000000-0000-7000-8000-000000000000";
+    assert_eq!(service.delete(absent).token(&token).send().status, 404);
+    service.post(&keep).token(&token).send().ok();
+    service.delete(&keep).token(&token).send().ok();
+    service.post(&link).token(&token).send().ok();
+    assert_eq!(usage_of(&service, &token, "writes")["used"], 4);
+    for request in [
+        service.post(&keep),
+        service.delete(&keep),
+        service.post(&link),
+        service.delete(&path),
+    ] {
+        let refused = request.token(&token).send();
+        assert_eq!(refused.problem(), (429, "rate_limited".into()));
+        let told = refused.header("ratelimit-policy").unwrap();
+        assert!(told.starts_with("\"writes\";q=4;"), "{told}");
+        assert!(refused.header("retry-after").is_some());
+    }
+    let url = image["url"].as_str().unwrap();
+    assert_eq!(service.link(url).send().status, 200);
+    let list = service.get("/api/images").token(&token).send().ok().json();
+    assert_eq!(list["images"][0]["key"], image["key"]);
+    // Another user's writes are another count.
+    assert_eq!(service.delete(absent).token(&other).send().status, 404);
+}

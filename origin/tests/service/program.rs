@@ -44,6 +44,7 @@ impl Home {
         home.set("SIGNET_LIMITS__TOKEN__PER_MINUTE", "60000");
         home.set("SIGNET_LIMITS__TOKEN_ENDPOINT__PER_MINUTE", "60000");
         home.set("SIGNET_LIMITS__READS__PER_MINUTE", "60000");
+        home.set("SIGNET_LIMITS__WRITES__PER_MINUTE", "60000");
         home.set("SIGNET_LIMITS__PENALTY_ARRIVALS", "100000");
         for (name, value) in variables {
             home.set(name, value);

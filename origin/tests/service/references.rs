@@ -128,3 +128,55 @@ fn fields_that_do_not_fit_together_are_named() {
         assert!(detail.contains(word), "{fields}: {detail}");
     }
 }
+
+/// Seven requests of one user that read two large pictures each, one after the other; another user's request does not
+/// wait for any of them.
+#[test]
+fn keyed_requests_that_wait_for_their_pictures_delay_no_other_user() {
+    let service = Service::start(&[
+        ("SIGNET_UPLOADS__PARALLEL", "1"),
+        ("SIGNET_UPLOADS__PROCESS_MS", "60000"),
+        ("SIGNET_UPLOADS__WAIT_SECONDS", "600"),
+    ]);
+    let (token, other) = (service.token(ALL_SCOPES), service.token(ALL_SCOPES));
+    let mut file = std::io::Cursor::new(Vec::new());
+    let large = image::GrayImage::from_pixel(4096, 4096, image::Luma([255]));
+    large.write_to(&mut file, ImageFormat::Png).unwrap();
+    let id = upload(&service, &token, file.into_inner());
+    let keyed = |token: &str, key: &str, body: &Value| {
+        let request = service.post("/api/generate").token(token).json(body);
+        request.header("idempotency-key", key)
+    };
+    let body = with(&json!({ "init_image": id, "mask": id }));
+    let (ended, ends) = std::sync::mpsc::channel();
+    let threads: Vec<_> = (0..7)
+        .map(|n| {
+            let request = keyed(&token, &n.to_string(), &body);
+            let ended = ended.clone();
+            std::thread::spawn(move || {
+                request.send().ok();
+                ended.send(()).unwrap();
+            })
+        })
+        .collect();
+    // They are all charged, and the first of them is at its picture.
+    let all = (0..400).any(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+        crate::jobs::used(&service, &token, "jobs") == 7
+    });
+    assert!(all, "they wait for each other");
+    let begun = std::time::Instant::now();
+    keyed(&other, "0", &quick()).send().ok();
+    let waited = begun.elapsed();
+    let done = ends.try_iter().count();
+    assert!(done < 4, "{done} of 7 were done before, in {waited:?}");
+    // Who sends one of them again is told where its job is, while it waits for its picture.
+    let again = keyed(&token, "6", &body).header("prefer", "respond-async");
+    let again = again.send();
+    assert!([200, 202].contains(&again.status), "{}", again.status);
+    assert_eq!(again.header("idempotency-replayed"), Some("true"));
+    for thread in threads {
+        thread.join().unwrap();
+    }
+    println!("another user's request took {waited:?}");
+}

@@ -1,4 +1,4 @@
-//! Limits on requests themselves, whatever they would make: arrivals, reads, uploads, links, tokens.
+//! Limits on requests themselves, whatever they would make: arrivals, reads, uploads, writes, links, tokens.
 
 use std::net::IpAddr;
 
@@ -48,6 +48,14 @@ impl Limits {
         self.simple(Simple::Uploads, user, now).await
     }
 
+    /// Counts a change to a picture: keep, unkeep, delete, a new link.
+    ///
+    /// # Errors
+    /// The policy `writes`.
+    pub async fn write(&self, user: &str, now: u64) -> Result<(), Refusal> {
+        self.simple(Simple::Writes, user, now).await
+    }
+
     async fn simple(&self, what: Simple, user: &str, now: u64) -> Result<(), Refusal> {
         if !self.inner.settings.enabled {
             return Ok(());
@@ -55,6 +63,7 @@ impl Limits {
         let rate = match what {
             Simple::Reads => self.inner.rates.reads,
             Simple::Uploads => self.inner.rates.uploads,
+            Simple::Writes => self.inner.rates.writes,
         };
         if let Some(remote) = &self.inner.remote
             && let Ok(verdict) = remote.rates(&[(what.policy(), rate, user.into())]).await

@@ -1,4 +1,4 @@
-//! Limits on requests that make no picture: reads, uploads, links, tokens.
+//! Limits on requests that make no picture: reads, uploads, writes, links, tokens.
 
 use std::hash::BuildHasher;
 
@@ -10,7 +10,7 @@ use super::{Memory, decide};
 use crate::quota::{Ask, Rates, Refusal, Simple};
 
 impl Memory {
-    /// Counts a read or an upload of a user.
+    /// Counts a read, an upload or a write of a user.
     pub(in crate::quota) fn simple(
         &self,
         what: Simple,
@@ -90,6 +90,7 @@ impl Simple {
         match self {
             Self::Reads => &mut user.reads,
             Self::Uploads => &mut user.uploads,
+            Self::Writes => &mut user.writes,
         }
     }
 }

@@ -93,6 +93,7 @@ impl Memory {
         }
         rows.push(rate("reads", rates.reads, user.reads, now));
         rows.push(rate("uploads", rates.uploads, user.uploads, now));
+        rows.push(rate("writes", rates.writes, user.writes, now));
         rows
     }
 }

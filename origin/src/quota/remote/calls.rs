@@ -263,6 +263,7 @@ impl Remote {
             address_key("p", ask.narrow),
             key("reads", ask.user),
             key("uploads", ask.user),
+            key("writes", ask.user),
         ];
         if let Some(wide) = ask.wide {
             keys.extend(["w", "pw"].map(|kind| address_key(kind, wide)));
@@ -274,6 +275,7 @@ impl Remote {
             wide,
             reads,
             uploads,
+            writes,
             token,
             user,
             hour,
@@ -288,7 +290,7 @@ impl Remote {
             wide_arrival_age,
             wide_blocked,
         ] = self
-            .run::<18>(&self.inner.scripts.usage, &keys, packed)
+            .run::<19>(&self.inner.scripts.usage, &keys, packed)
             .await?;
         let allowed = &ask.allowed;
         let nanos = |micros: u64| micros.saturating_mul(MICRO);
@@ -346,6 +348,7 @@ impl Remote {
         }
         rows.push(row("reads", rates.reads, reads));
         rows.push(row("uploads", rates.uploads, uploads));
+        rows.push(row("writes", rates.writes, writes));
         Ok(rows)
     }
 }

@@ -9,6 +9,7 @@ const POLICIES = {
   jobs: "Jobs at once",
   queue: "Waiting line",
   reads: "Look-ups a minute",
+  writes: "Changes a minute",
   links: "Link openings a minute",
   upload: "Uploads a minute",
   "token-endpoint": "Sign-ins a minute",

@@ -66,6 +66,7 @@ impl Deployment {
         home.set("SIGNET_LIMITS__UPLOADS__PER_MINUTE", "60000");
         home.set("SIGNET_LIMITS__LINKS__PER_MINUTE", "60000");
         home.set("SIGNET_LIMITS__READS__PER_MINUTE", "60000");
+        home.set("SIGNET_LIMITS__WRITES__PER_MINUTE", "60000");
         let front = Front::bind(home.path("access.log"));
         let api = format!("http://{}", front.api);
         let images = format!("http://localhost:{}", front.images.port());
