@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use origin::infer::{Engine, Format, ImageSpec, InitImage, Mask, Pixels, Settings, encode, price};
-use origin::upload::{UploadSettings, Uploads, Wanted};
+use origin::upload::{Stored, UploadError, UploadSettings, Uploads, Wanted};
 use serde_json::json;
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -170,14 +170,21 @@ async fn make(
             width: length,
             height: length,
         };
-        let rgb = uploads.to_rgb(file.clone(), wanted).await?;
+        let whole = u32::try_from(side)?;
+        let stored = Stored {
+            width: whole,
+            height: whole,
+            bytes: file.len() as u64,
+        };
+        let read = async |file: Bytes| Ok::<_, UploadError>(file);
+        let rgb = uploads.to_rgb(stored, read(file.clone()), wanted).await?;
         let mut mask = None;
         if has_mask {
             references.push((side * side) as u64);
             mask = Some(Arc::new(Mask {
                 width: shape.side,
                 height: shape.side,
-                values: uploads.to_mask(file, wanted).await?,
+                values: uploads.to_mask(stored, read(file), wanted).await?,
             }));
         }
         let pixels = Arc::new(Pixels {

@@ -44,12 +44,16 @@ pub enum ApiError {
     Busy(u64),
     /// A picture needs more of the device's memory than a call may take.
     TooLarge,
+    /// By the measured rate the job cannot be done before its deadline.
+    OverDeadline,
     /// The service stops; a job that can be asked for again is carried out by the next process.
     Stopping,
     /// The job was not done by its deadline.
     Deadline,
     /// The job was cancelled.
     Cancelled,
+    /// The job ended without pictures, and what ran of it is charged.
+    Charged(Problem),
     /// A request under this idempotency key had another body.
     IdempotencyMismatch,
     /// The job has as many event streams as it may.
@@ -72,7 +76,7 @@ impl ApiError {
     /// Status, code and title.
     pub fn problem(&self) -> Problem {
         match self {
-            Self::Problem(problem) => *problem,
+            Self::Problem(problem) | Self::Charged(problem) => *problem,
             Self::Invalid(_) => Problem::new(400, "invalid_request", "The request is not valid."),
             Self::Anonymous | Self::Unauthorized => problem::UNAUTHORIZED,
             Self::Scope(_) => Problem::new(
@@ -94,11 +98,8 @@ impl ApiError {
             ),
             Self::Busy(_) => Problem::new(503, "busy", "Too many jobs are waiting."),
             Self::TooLarge => crate::jobs::job_problem("too_large"),
-            Self::Stopping => Problem::new(
-                503,
-                "stopping",
-                "The service is being restarted; nothing was charged.",
-            ),
+            Self::OverDeadline => crate::jobs::job_problem("over_deadline"),
+            Self::Stopping => Problem::new(503, "stopping", "The service is being restarted."),
             Self::Deadline => crate::jobs::job_problem("deadline"),
             Self::Cancelled => Problem::new(409, "cancelled", "The job was cancelled."),
             Self::IdempotencyMismatch => Problem::new(
@@ -155,7 +156,7 @@ impl ApiError {
         }
     }
 
-    /// Whether a job that ran was lost by our own fault, so that its caller gets the charge back.
+    /// Whether a job was lost by our own fault, so that the same request is another one.
     pub fn is_ours(&self) -> bool {
         let theirs = match self {
             Self::StorageQuota { .. } | Self::Cancelled => true,
@@ -166,6 +167,15 @@ impl ApiError {
             _ => false,
         };
         !theirs
+    }
+
+    /// Whether whatever was at work on a job has certainly made nothing that it costs us.
+    pub fn made_nothing(&self) -> bool {
+        match self {
+            Self::Provider(error) => error.made_nothing(),
+            Self::State(_) => true,
+            _ => false,
+        }
     }
 
     /// What may be told beyond the title: never anything from inside.
@@ -261,7 +271,7 @@ impl ApiError {
             Self::State(_) | Self::Store(_) | Self::Stopping => {
                 answer.insert_header((header::RETRY_AFTER, "5"));
             }
-            Self::Problem(problem) if problem.status == 503 => {
+            Self::Problem(problem) | Self::Charged(problem) if problem.status == 503 => {
                 answer.insert_header((header::RETRY_AFTER, "5"));
             }
             Self::Problem(problem) if *problem == problem::METHOD_NOT_ALLOWED => {
@@ -291,6 +301,7 @@ impl ApiError {
         answer.extensions_mut().insert(Told {
             code: problem.code,
             policy: self.policy(),
+            is_charged: matches!(self, Self::Charged(_)),
         });
         answer.content_type(shape.media_type());
         answer.body(self.body(shape))
@@ -304,6 +315,8 @@ pub struct Told {
     pub code: &'static str,
     /// The limit that refused.
     pub policy: Option<&'static str>,
+    /// Whether the caller pays all the same.
+    pub is_charged: bool,
 }
 
 /// A problem answer with nothing but the problem.

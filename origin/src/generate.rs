@@ -1,7 +1,7 @@
 //! THE PATH of a generation: `Caller → JobSpec → Reservation → Admitted → Pixels → EncodedImage → StoredImage → SignedImage`.
 //!
-//! Each stage is one call, and takes what only the stage before can make. Whatever returns early before the accelerator
-//! works gives back what was reserved, by dropping it; after that only a failure of ours does. A job is admitted by its
+//! Each stage is one call, and takes what only the stage before can make. Whatever returns early before anything ran
+//! gives back what was reserved; what ran is paid. A job is admitted by its
 //! request ([`generate`]) and carried out on its own ([`carry_out`]): a client who waits is told of its end.
 
 mod admit;
@@ -13,10 +13,12 @@ mod reference;
 mod request;
 mod stages;
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use actix_web::http::header;
 use actix_web::{HttpRequest, HttpResponse, web};
+use futures_util::FutureExt;
 
 use crate::auth::{Authorized, Caller, scope};
 use crate::edge_trust::{ClientAddress, DecidedAtEdge, SignedBody};
@@ -126,7 +128,8 @@ pub async fn generate(
 
 /// What happens to an admitted job, whoever waits for it.
 async fn carry_out(app: App, mut job: Admitted) -> Ended {
-    let made = make(&app, &mut job).await;
+    let made = AssertUnwindSafe(make(&app, &mut job)).catch_unwind().await;
+    let made = made.unwrap_or_else(|_| Err(ApiError::Internal(format!("job {} panicked", job.id))));
     stages::settle(&app, job, made).await
 }
 

@@ -144,9 +144,9 @@ async fn run(
             .headers_mut()
             .insert(HeaderName::from_static("x-request-id"), value);
     }
-    // Every refusal and failure gives its charge back, but for a job that was cancelled while it ran; a replay is not
-    // charged at all.
-    let refused = response.status().as_u16() >= 400 && response.status() != StatusCode::CONFLICT;
+    // Every refusal and failure gives its charge back, but for a job that ran; a replay is not charged at all.
+    let told = response.response().extensions().get::<Told>().copied();
+    let refused = response.status().as_u16() >= 400 && !told.is_some_and(|told| told.is_charged);
     if refused || response.headers().contains_key("idempotency-replayed") {
         response.headers_mut().insert(
             HeaderName::from_static("signet-charged"),

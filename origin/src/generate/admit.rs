@@ -67,8 +67,8 @@ pub(super) struct Admitted {
     pub(super) origin: Origin,
     /// Taken by the stage that waits.
     pub(super) handle: Option<JobHandle>,
-    /// A job that is carried out again was charged by the process that took it.
-    pub(super) reservation: Option<Reservation>,
+    /// What it was admitted at.
+    pub(super) reservation: Reservation,
 }
 
 /// Writes the job down, and begins it once the queue took it.
@@ -80,7 +80,7 @@ pub(super) async fn admit(
     spec: JobSpec,
     body: Bytes,
     origin: Origin,
-    reservation: Reservation,
+    mut reservation: Reservation,
     keyed: Option<(RequestKey, Claim)>,
     handed_over: bool,
 ) -> Result<Arc<Live>, ApiError> {
@@ -102,58 +102,78 @@ pub(super) async fn admit(
         starts: 1,
         key,
         milliunits: spec.cost_milliunits(),
+        charge: reservation.write(),
         running: false,
         end: None,
     };
-    app.state.open_job(row).await?;
+    if let Err(error) = app.state.open_job(row).await {
+        reservation.unwritten();
+        return Err(error.into());
+    }
     // An equal request finds the row from now on, whatever the job waits for.
     drop(claim);
-    let job = Admitted {
+    let mut job = Admitted {
         id: id.clone(),
         spec,
         origin,
         handle: None,
-        reservation: Some(reservation),
+        reservation,
     };
-    match begin(&app, job).await {
-        Ok(live) => Ok(live),
+    match submit(&app, &mut job).await {
+        Ok(live) => Ok(begin(app, job, live)),
         Err(error) => {
             app.state.forget_job(&id).await?;
+            job.reservation.refund();
             Err(error)
         }
     }
 }
 
-async fn begin(app: &App, mut job: Admitted) -> Result<Arc<Live>, ApiError> {
+/// Gives the job to the queue.
+async fn submit(app: &App, job: &mut Admitted) -> Result<Live, ApiError> {
     let mut image = job.spec.spec.clone();
+    let weight = job.reservation.weight;
+    let left = Duration::from_secs(app.settings.queue.deadline_seconds);
+    let refused = |error| refused(app, &error);
+    // Before anything is read for it.
+    let probe = job.spec.probe();
+    app.queue_for(&probe, &job.origin.user, weight)?
+        .check(&probe, left, &job.origin.user, weight)
+        .map_err(refused)?;
     if let Some(reference) = &job.spec.reference {
         image.init = Some(reference.load(app, &image).await?);
     }
     let wanted = Wanted {
         image,
-        deadline: Some(Instant::now() + Duration::from_secs(app.settings.queue.deadline_seconds)),
+        deadline: Some(Instant::now() + left),
     };
-    // A job that a crash interrupted has no reservation any more, and runs with an ordinary share.
-    let weight = job.reservation.as_ref();
-    let weight = weight.map_or(1, |reservation| reservation.allowed().weight);
     let handle = app
         .queue_for(&wanted.image, &job.origin.user, weight)?
         .submit(wanted, &job.origin.user, weight)
-        .map_err(|error| {
-            app.metrics
-                .generations
-                .with_label_values(&["refused"])
-                .inc();
-            match error {
-                QueueError::Stopping => ApiError::Stopping,
-                QueueError::TooLarge { .. } | QueueError::OverBudget { .. } => ApiError::TooLarge,
-                error => ApiError::Busy(error.retry_after_seconds()),
-            }
-        })?;
+        .map_err(refused)?;
     let (user, cost) = (Arc::clone(&job.origin.user), job.spec.cost_milliunits());
+    // Read they are, however it goes on.
+    let reading = job.spec.reading_milliunits();
+    job.reservation.worked(reading, cost);
     let live = Live::new(job.id.clone(), user, cost, &handle);
     job.handle = Some(handle);
-    Ok(app.jobs.begin(live, super::carry_out(app.clone(), job)))
+    Ok(live)
+}
+
+fn refused(app: &App, error: &QueueError) -> ApiError {
+    let refused = app.metrics.generations.with_label_values(&["refused"]);
+    refused.inc();
+    match error {
+        QueueError::Stopping => ApiError::Stopping,
+        QueueError::TooLarge { .. } | QueueError::OverBudget { .. } => ApiError::TooLarge,
+        QueueError::OverDeadline { .. } => ApiError::OverDeadline,
+        error => ApiError::Busy(error.retry_after_seconds()),
+    }
+}
+
+fn begin(app: App, job: Admitted, live: Live) -> Arc<Live> {
+    let jobs = app.jobs.clone();
+    jobs.begin(live, super::carry_out(app, job))
 }
 
 /// Begins a job once more that another process wrote down.
@@ -170,7 +190,7 @@ pub(crate) async fn again(app: &App, row: &JobRow) -> Result<(), ApiError> {
         &row.user_id,
     )
     .await?;
-    let job = Admitted {
+    let mut job = Admitted {
         id: row.id.clone(),
         spec,
         origin: Origin {
@@ -178,7 +198,9 @@ pub(crate) async fn again(app: &App, row: &JobRow) -> Result<(), ApiError> {
             ..written.origin
         },
         handle: None,
-        reservation: None,
+        reservation: app.limits.resume(row),
     };
-    begin(app, job).await.map(|_| ())
+    let live = submit(app, &mut job).await?;
+    begin(app.clone(), job, live);
+    Ok(())
 }

@@ -85,8 +85,8 @@ pub(super) async fn known(
         // It may have ended between the two looks.
         None => app.state.job_by_key(&caller.user_id, &key.name).await?,
     };
-    Ok(row.map(|row| match &row.end {
-        Some(end) => Known::Ended(row.id, row.milliunits, Ended::from(end)),
+    Ok(row.map(|row| match Ended::of(&row) {
+        Some(ended) => Known::Ended(row.id, row.milliunits, ended),
         None => Known::HandedOver(row.id, row.milliunits, row.running),
     }))
 }

@@ -79,6 +79,13 @@ impl Asked {
 }
 
 impl Reference {
+    /// Pixels of the picture and of its mask, as they are stored.
+    pub(super) fn pixels(&self) -> Vec<u64> {
+        let rows = [Some(&self.init), self.mask.as_ref()];
+        let pixels = |row: &ImageRow| u64::from(row.width) * u64::from(row.height);
+        rows.into_iter().flatten().map(pixels).collect()
+    }
+
     /// Steps that are left of so many.
     pub(super) fn steps_run(&self, steps: usize) -> usize {
         ((steps as f32 * self.strength) as usize).min(steps)

@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 
 use super::reference::{Asked, Reference};
 use crate::error::ApiError;
-use crate::infer::{Format, ImageSpec, MAX_SEED};
+use crate::infer::{Format, ImageSpec, MAX_SEED, price, reading};
 use crate::startup::App;
 
 /// Body of `POST /api/generate`. What is left out takes the model's default; the seed, a random one.
@@ -52,16 +52,29 @@ pub struct JobSpec {
 }
 
 impl JobSpec {
-    /// See [`ImageSpec::cost_milliunits`]; a picture to start from saves steps.
+    /// See [`price`]; a picture to start from saves steps.
     pub fn cost_milliunits(&self) -> u64 {
-        match &self.reference {
-            None => self.spec.cost_milliunits(),
-            Some(reference) => {
-                let steps = reference.steps_run(self.spec.steps);
-                let spec = self.spec.clone();
-                ImageSpec { steps, ..spec }.cost_milliunits()
-            }
-        }
+        price(&self.probe(), &self.references())
+    }
+
+    /// The part of it that is due once the pictures to start from are read.
+    pub(super) fn reading_milliunits(&self) -> u64 {
+        reading(&self.spec, &self.references())
+    }
+
+    /// Pixels of each picture to start from, as it is stored.
+    fn references(&self) -> Vec<u64> {
+        self.reference
+            .as_ref()
+            .map_or_else(Vec::new, Reference::pixels)
+    }
+
+    /// What runs, as far as it is known before pictures to start from are read.
+    pub(super) fn probe(&self) -> ImageSpec {
+        let spec = self.spec.clone();
+        let reference = self.reference.as_ref();
+        let steps = reference.map_or(spec.steps, |reference| reference.steps_run(spec.steps));
+        ImageSpec { steps, ..spec }
     }
 }
 

@@ -12,7 +12,7 @@ use super::observe::{log, seconds_since, trace_engine, traced};
 use crate::error::ApiError;
 use crate::images::remove_object;
 use crate::infer::{Format, Pixels, encode as encode_one};
-use crate::jobs::Ended;
+use crate::jobs::{self, Ended};
 use crate::quota::Reservation;
 use crate::schedule::{Done, JobHandle, Progress};
 use crate::startup::App;
@@ -36,12 +36,15 @@ pub(super) struct StoredImages {
     run_ms: u64,
 }
 
+/// How often the row of a job that runs is told how far it is, in nanoseconds.
+const NOTE_EVERY: u64 = 1_000_000_000;
+
 /// Waits for the engine.
 pub(super) async fn run(app: &App, job: &mut Admitted) -> Result<Done, ApiError> {
     let handle = job.handle.take();
     let handle = handle.ok_or_else(|| ApiError::Internal("the job ran before".into()))?;
     let begun = app.clock.nanos();
-    let outcome = watched(app, &job.id, handle, job.reservation.as_mut()).await;
+    let outcome = watched(app, &job.id, handle, &mut job.reservation).await;
     match &outcome {
         Ok(done) => trace_engine(app, job, done),
         Err(_) => traced(app, job, "queue", begun, true),
@@ -55,15 +58,15 @@ pub(super) async fn run(app: &App, job: &mut Admitted) -> Result<Done, ApiError>
     outcome
 }
 
-/// Waits for the job, and tells the reservation how far the accelerator is with it.
+/// Waits for the job, and tells its reservation and its row how far the accelerator is with it.
 async fn watched(
     app: &App,
     id: &str,
     handle: JobHandle,
-    mut reservation: Option<&mut Reservation>,
+    reservation: &mut Reservation,
 ) -> Result<Done, ApiError> {
-    let mut progress = handle.progress();
-    let mut told = !app.state.is_shared();
+    let (mut progress, meter) = (handle.progress(), handle.meter());
+    let mut noted: Option<u64> = None;
     let mut outcome = pin!(handle.outcome());
     let done = loop {
         tokio::select! {
@@ -74,22 +77,33 @@ async fn watched(
                     // The outcome says the rest.
                     break outcome.await;
                 }
-                if let Progress::Running { step, steps } = *progress.borrow_and_update() {
-                    if !std::mem::replace(&mut told, true) {
-                        app.state.job_runs(id);
-                    }
-                    if let Some(reservation) = reservation.as_mut() {
-                        reservation.progress(step, steps);
-                    }
+                let runs = matches!(*progress.borrow_and_update(), Progress::Running { .. });
+                let now = app.clock.nanos();
+                if runs && noted.is_none_or(|at| now.saturating_sub(at) >= NOTE_EVERY) {
+                    noted = Some(now);
+                    let (part, whole) = meter.read();
+                    reservation.worked(part, whole);
+                    note(app, id, reservation).await;
                 }
             }
         }
     };
-    // A quick job may be over before anybody saw it run.
-    if let (Ok(_), Some(reservation)) = (&done, reservation) {
-        reservation.start();
+    let done = done.map_err(ApiError::from);
+    let (part, whole) = meter.read();
+    match &done {
+        Ok(_) => reservation.worked(1, 1),
+        Err(error) if error.made_nothing() => reservation.idled(),
+        Err(_) => reservation.worked(part, whole),
     }
-    done.map_err(ApiError::from)
+    done
+}
+
+/// Tells a job's row how much of it ran.
+async fn note(app: &App, id: &str, reservation: &Reservation) {
+    let ran = reservation.kept().unwrap_or(0);
+    if let Err(error) = app.state.job_ran(id, ran).await {
+        tracing::warn!(code = error.code(), %error, "how far a job is could not be written down");
+    }
 }
 
 /// Encodes off the engine's thread and the request threads.
@@ -137,7 +151,7 @@ pub(super) async fn encode(
 /// Row pending, object, then row listed and job ended at once; a failure takes back what it wrote.
 pub(super) async fn store(
     app: &App,
-    job: &Admitted,
+    job: &mut Admitted,
     encoded: EncodedImages,
 ) -> Result<StoredImages, ApiError> {
     let now = app.clock.seconds();
@@ -177,11 +191,7 @@ pub(super) async fn store(
         queue_ms: stored.queue_ms,
         run_ms: stored.run_ms,
     };
-    if !app
-        .state
-        .end_job(&job.id, done, app.clock.seconds())
-        .await?
-    {
+    if !jobs::end(app, &job.id, done, &mut job.reservation).await? {
         give_up(app, &stored.rows).await?;
         return Err(ApiError::Stopping);
     }
@@ -198,18 +208,14 @@ async fn give_up(app: &App, rows: &[ImageRow]) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// Writes the end down, keeps or gives back the charge, and tells the log.
+/// Writes the end down, with what stays charged, and tells the log.
 pub(super) async fn settle(
     app: &App,
     mut job: Admitted,
     made: Result<StoredImages, ApiError>,
 ) -> Ended {
-    let reservation = job.reservation.take();
     let error = match made {
         Ok(stored) => {
-            if let Some(reservation) = reservation {
-                reservation.commit();
-            }
             log(app, &job, &stored.rows, stored.queue_ms, stored.run_ms);
             return Ended::Done {
                 queue_ms: stored.queue_ms,
@@ -219,26 +225,26 @@ pub(super) async fn settle(
         Err(error) => error,
     };
     error.log();
-    let ours = error.is_ours();
-    if let Some(reservation) = reservation {
-        if ours {
-            reservation.refund();
-        } else {
-            drop(reservation);
-        }
-    }
+    let cost = job.reservation.kept().unwrap_or(0);
     let (end, ended) = match error {
-        // The job stays open: the next process settles it.
-        ApiError::Stopping => return Ended::Stopped,
-        ApiError::Cancelled => (JobEnd::Cancelled, Ended::Cancelled),
+        // The job stays open, and what it reserved with it: the next process settles both.
+        ApiError::Stopping => {
+            if cost > 0 {
+                note(app, &job.id, &job.reservation).await;
+            }
+            return Ended::Stopped;
+        }
+        ApiError::Cancelled => (JobEnd::Cancelled, Ended::Cancelled(cost)),
         error => {
-            let problem = error.problem();
+            let (problem, retry) = (error.problem(), error.is_ours());
             let code = problem.code.to_owned();
-            (JobEnd::Failed { code, retry: ours }, Ended::Failed(problem))
+            (JobEnd::Failed { code, retry }, Ended::Failed(problem, cost))
         }
     };
-    if let Err(error) = app.state.end_job(&job.id, end, app.clock.seconds()).await {
+    if let Err(error) = jobs::end(app, &job.id, end, &mut job.reservation).await {
         tracing::error!(%error, job = job.id, "a job's end could not be written down");
+        // Nothing works on it any more. The next start counts it again, and ends it.
+        job.reservation.settled();
     }
     ended
 }

@@ -92,7 +92,7 @@ impl JobAnswer {
 
     /// A job that ended, with the addresses it still has.
     pub fn ended(app: &App, id: &str, milliunits: u64, ended: &Ended) -> Self {
-        let mut answer = Self::new(id, milliunits).standing(app, Progress::Over);
+        let mut answer = Self::new(id, ended.cost(milliunits)).standing(app, Progress::Over);
         answer.end(ended);
         answer
     }
@@ -103,11 +103,11 @@ impl JobAnswer {
                 self.status = "done";
                 (self.queue_ms, self.run_ms) = (Some(*queue_ms), Some(*run_ms));
             }
-            Ended::Failed(problem) => {
+            Ended::Failed(problem, _) => {
                 self.status = "failed";
                 self.error = Some(json!({ "code": problem.code, "title": problem.title }));
             }
-            Ended::Cancelled => self.status = "cancelled",
+            Ended::Cancelled(_) => self.status = "cancelled",
             Ended::Stopped => self.status = "queued",
         }
     }
@@ -143,15 +143,17 @@ pub(crate) async fn render(
             Ok(json!({ "job": job, "images": images(app, user, id).await? }))
         }
         // Told with what is used by now.
-        Ended::Failed(problem) if problem.code == "storage_quota" => {
+        Ended::Failed(problem, _) if problem.code == "storage_quota" => {
             let owner = app.state.user(user).await?;
             Err(ApiError::StorageQuota {
                 limit: app.limits.allowance(&owner).storage_bytes,
                 used: owner.stored_bytes,
             })
         }
-        Ended::Failed(problem) => Err(ApiError::Problem(*problem)),
-        Ended::Cancelled => Err(ApiError::Cancelled),
+        Ended::Failed(problem, 0) => Err(ApiError::Problem(*problem)),
+        Ended::Failed(problem, _) => Err(ApiError::Charged(*problem)),
+        Ended::Cancelled(0) => Err(ApiError::Cancelled),
+        Ended::Cancelled(_) => Err(ApiError::Charged(ApiError::Cancelled.problem())),
         Ended::Stopped => Err(ApiError::Stopping),
     }
 }
@@ -187,22 +189,27 @@ pub(crate) fn job_problem(code: &str) -> Problem {
         "not_finite" => (
             500,
             "not_finite",
-            "The model gave numbers that are no picture; nothing was charged.",
+            "The model gave numbers that are no picture.",
         ),
         "out_of_memory" => (
             500,
             "out_of_memory",
-            "The device has no memory for this picture; nothing was charged.",
+            "The device has no memory for this picture.",
         ),
         "too_large" => (
             400,
             "too_large",
             "A picture of this size needs more memory than the service gives one; ask for a smaller one.",
         ),
+        "over_deadline" => (
+            400,
+            "over_deadline",
+            "At the speed measured here the job cannot be done before its deadline; ask for fewer steps, pictures or pixels.",
+        ),
         "deadline" => (
             504,
             "deadline",
-            "The job was not done in time; nothing was charged.",
+            "The job was not done in time; what ran of it is charged.",
         ),
         "interrupted" => (
             503,
@@ -217,11 +224,7 @@ pub(crate) fn job_problem(code: &str) -> Problem {
             "The service cannot record the request.",
         ),
         "state_full" => (507, "state_full", "The service has no room left."),
-        _ => (
-            500,
-            "generation_failed",
-            "The picture could not be made; nothing was charged.",
-        ),
+        _ => (500, "generation_failed", "The picture could not be made."),
     };
     Problem {
         status,

@@ -38,8 +38,8 @@ pub(crate) async fn ended(app: &App, user: &str, id: &str) -> Result<Option<Ende
         let Some(row) = app.state.job(user, id).await? else {
             return Ok(None);
         };
-        if let Some(end) = &row.end {
-            return Ok(Some(Ended::from(end)));
+        if let Some(ended) = Ended::of(&row) {
+            return Ok(Some(ended));
         }
         tokio::time::sleep(LOOK).await;
     }

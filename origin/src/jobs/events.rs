@@ -110,11 +110,11 @@ pub async fn last(app: &App, user: &str, id: &str, milliunits: u64, ended: &Ende
             }
             "done"
         }
-        Ended::Failed(problem) => {
+        Ended::Failed(problem, _) => {
             data = json!({ "code": problem.code, "title": problem.title });
             "failed"
         }
-        Ended::Cancelled => "cancelled",
+        Ended::Cancelled(_) => "cancelled",
         Ended::Stopped => return Bytes::from_static(COME_BACK.as_bytes()),
     };
     event(name, &data)

@@ -33,7 +33,7 @@ async fn standing(app: &App, caller: &Caller, id: &str) -> Result<HttpResponse, 
         return Ok(HttpResponse::Ok().json(json!({ "job": JobAnswer::under_way(app, &live) })));
     }
     let row = find(app, caller, id).await?;
-    let Some(ended) = row.end.as_ref().map(Ended::from) else {
+    let Some(ended) = Ended::of(&row) else {
         let job = JobAnswer::handed_over(app, &row.id, row.milliunits, row.running);
         return Ok(HttpResponse::Ok().json(json!({ "job": job })));
     };
@@ -92,7 +92,7 @@ pub async fn events(
         return Ok(answer.streaming(stream::of(app.get_ref().clone(), place)));
     }
     let row = find(&app, &caller, &id).await?;
-    let Some(ended) = row.end.as_ref().map(Ended::from) else {
+    let Some(ended) = Ended::of(&row) else {
         let events = elsewhere::events(&app, &caller.user_id, &row.id, row.milliunits)?;
         return Ok(answer.streaming(events));
     };

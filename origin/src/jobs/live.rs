@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use super::claims::{Claim, Claims};
 use super::elsewhere::Places;
 use crate::schedule::{Canceller, JobHandle, PreviewSource, Progress};
-use crate::state::jobs::JobEnd;
+use crate::state::jobs::{JobEnd, JobRow};
 
 /// How a job ended, for those who wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,23 +25,32 @@ pub enum Ended {
         /// Milliseconds at work.
         run_ms: u64,
     },
-    /// It failed.
-    Failed(Problem),
-    /// Its caller cancelled it.
-    Cancelled,
+    /// It failed, and cost so many thousandths of a unit.
+    Failed(Problem, u64),
+    /// Its caller cancelled it, and it cost so many thousandths of a unit.
+    Cancelled(u64),
     /// This process stops; the next one settles the job.
     Stopped,
 }
 
-impl From<&JobEnd> for Ended {
-    fn from(end: &JobEnd) -> Self {
-        match end {
+impl Ended {
+    /// As it was written down; none while the job is open.
+    pub fn of(job: &JobRow) -> Option<Self> {
+        Some(match job.end.as_ref()? {
             JobEnd::Done { queue_ms, run_ms } => Self::Done {
                 queue_ms: *queue_ms,
                 run_ms: *run_ms,
             },
-            JobEnd::Failed { code, .. } => Self::Failed(super::job_problem(code)),
-            JobEnd::Cancelled => Self::Cancelled,
+            JobEnd::Failed { code, .. } => Self::Failed(super::job_problem(code), job.milliunits),
+            JobEnd::Cancelled => Self::Cancelled(job.milliunits),
+        })
+    }
+
+    /// What the job cost, of so many thousandths of a unit that were reserved.
+    pub fn cost(&self, reserved: u64) -> u64 {
+        match self {
+            Self::Failed(_, cost) | Self::Cancelled(cost) => *cost,
+            Self::Done { .. } | Self::Stopped => reserved,
         }
     }
 }

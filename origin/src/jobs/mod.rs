@@ -8,6 +8,7 @@
 mod answers;
 mod claims;
 mod elsewhere;
+mod ending;
 mod events;
 mod handlers;
 mod live;
@@ -17,6 +18,7 @@ mod resume;
 pub(crate) use answers::{handed_over, job_problem, render, under_way};
 pub use claims::Claim;
 pub(crate) use elsewhere::ended as ended_elsewhere;
+pub(crate) use ending::end;
 pub use handlers::{cancel, events, get};
 pub(crate) use live::STREAMS;
 pub use live::{Ended, Jobs, Live};

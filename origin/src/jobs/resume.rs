@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::error::ApiError;
 use crate::generate;
 use crate::images::remove_object;
+use crate::quota::Reservation;
 use crate::startup::App;
 use crate::state::StateError;
 use crate::state::images::ImageRow;
@@ -44,14 +45,15 @@ pub(crate) async fn settle(app: &App) -> Result<Vec<JobRow>, ApiError> {
 
 /// Whether the job is to be carried out again.
 async fn settle_one(app: &App, left: &LeftJob) -> Result<bool, ApiError> {
-    let (job, now) = (&left.row, app.clock.seconds());
+    let job = &left.row;
+    let mut charge = app.limits.resume(job);
     let rows = app.state.images_of_job(&job.id).await?;
     if !rows.is_empty() && all_there(app, &rows).await? {
         let done = JobEnd::Done {
             queue_ms: 0,
             run_ms: 0,
         };
-        app.state.end_job(&job.id, done, now).await?;
+        super::end(app, &job.id, done, &mut charge).await?;
         return Ok(false);
     }
     for row in rows {
@@ -59,11 +61,11 @@ async fn settle_one(app: &App, left: &LeftJob) -> Result<bool, ApiError> {
         app.state.remove_image(&row.user_id, &row.id).await?;
     }
     if left.cancelling {
-        app.state.end_job(&job.id, JobEnd::Cancelled, now).await?;
+        super::end(app, &job.id, JobEnd::Cancelled, &mut charge).await?;
     } else if job.handed_over && job.starts < STARTS {
         return Ok(true);
     } else {
-        end(app, job, "interrupted").await?;
+        end(app, job, "interrupted", charge).await?;
     }
     Ok(false)
 }
@@ -79,14 +81,18 @@ async fn all_there(app: &App, rows: &[ImageRow]) -> Result<bool, StoreError> {
     Ok(true)
 }
 
-async fn end(app: &App, job: &JobRow, code: &str) -> Result<(), StateError> {
+async fn end(
+    app: &App,
+    job: &JobRow,
+    code: &str,
+    mut charge: Reservation,
+) -> Result<(), StateError> {
     let end = JobEnd::Failed {
         code: code.into(),
         retry: true,
     };
     tracing::warn!(job = job.id, code, "a job could not be carried out again");
-    let now = app.clock.seconds();
-    app.state.end_job(&job.id, end, now).await.map(|_| ())
+    super::end(app, &job.id, end, &mut charge).await.map(|_| ())
 }
 
 /// Carries the jobs out again, one admitted after the other.
@@ -99,7 +105,8 @@ pub(crate) fn resume(app: &App, jobs: Vec<JobRow>) {
         for job in jobs {
             if let Err(error) = once_more(&app, &job).await {
                 let code = error.problem().code;
-                if let Err(error) = end(&app, &job, code).await {
+                let charge = app.limits.resume(&job);
+                if let Err(error) = end(&app, &job, code, charge).await {
                     tracing::error!(%error, "a job's end could not be written down");
                 }
             }
@@ -122,8 +129,8 @@ async fn once_more(app: &App, job: &JobRow) -> Result<(), ApiError> {
     match app.state.restart_job(&job.id).await? {
         None => return Ok(()),
         Some(true) => {
-            let now = app.clock.seconds();
-            app.state.end_job(&job.id, JobEnd::Cancelled, now).await?;
+            let mut charge = app.limits.resume(job);
+            super::end(app, &job.id, JobEnd::Cancelled, &mut charge).await?;
             return Ok(());
         }
         Some(false) => {}

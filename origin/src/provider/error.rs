@@ -81,20 +81,16 @@ const PROBLEMS: [Problem; 8] = [
         "provider_rejected",
         "The provider of this model will not make this picture.",
     ),
-    Problem::new(
-        502,
-        "provider_failed",
-        "The provider of this model failed; nothing was charged.",
-    ),
+    Problem::new(502, "provider_failed", "The provider of this model failed."),
     Problem::new(
         504,
         "provider_late",
-        "The provider of this model took too long; nothing was charged.",
+        "The provider of this model took too long.",
     ),
     Problem::new(
         502,
         "provider_answer",
-        "The provider of this model sent no usable picture; nothing was charged.",
+        "The provider of this model sent no usable picture.",
     ),
 ];
 
@@ -128,6 +124,12 @@ impl ProviderError {
     /// Whether the request is at fault: then its caller pays, since rejected prompts are counted against our account.
     pub fn is_callers_fault(&self) -> bool {
         matches!(self, Self::Rejected(_))
+    }
+
+    /// Whether the caller pays nothing: nothing was asked for, or nothing was made of it.
+    pub fn made_nothing(&self) -> bool {
+        let taken = !matches!(self, Self::Budget { .. } | Self::State(_));
+        !(taken && (self.is_callers_fault() || !self.is_unbilled()))
     }
 
     /// When to ask again, in seconds.

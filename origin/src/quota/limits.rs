@@ -19,7 +19,7 @@ use super::{
 };
 use crate::clock::Clock;
 use crate::state::server::Server;
-use crate::state::{State, StateError, StateSettings, users::UserRow};
+use crate::state::{State, StateError, StateSettings, jobs::JobRow, users::UserRow};
 
 /// Addresses from which a client signed in lately, so that strangers cannot lock it out.
 const KNOWN_PLACES: u64 = 100_000;
@@ -111,8 +111,8 @@ impl Limits {
     }
 
     /// Limits whose spends are recorded in the state before a job starts, and read back at the start: the sliding
-    /// hour and the units of the day outlive the process. What a crash left unsettled is given back. `now` in
-    /// nanoseconds.
+    /// hour, the units of the day and the places of open jobs outlive the process. What a crash left unsettled without
+    /// a job is given back. `now` in nanoseconds.
     ///
     /// # Errors
     /// A sentence that names the setting, or the state's own.
@@ -131,6 +131,9 @@ impl Limits {
                 .inner
                 .memory
                 .remember(&spend.user_id, spend.at, spend.milliunits);
+        }
+        for user in state.places_in_use().await? {
+            limits.inner.memory.occupy(&user);
         }
         Ok(limits)
     }
@@ -241,7 +244,7 @@ impl Limits {
     /// The first layer that refused, or a state that cannot record the charge.
     pub async fn admit(&self, charge: Charge<'_>, now: u64) -> Result<Reservation, QuotaError> {
         if !self.inner.settings.enabled {
-            return Ok(Reservation::new(self.clone(), None, &charge, u64::MAX));
+            return Ok(Reservation::new(self.clone(), None, &charge, now, u64::MAX));
         }
         let ask = Ask::from(charge);
         if let Some(remote) = &self.inner.remote {
@@ -249,7 +252,13 @@ impl Limits {
                 Ok(verdict) => {
                     let (admitted, remaining) = verdict?;
                     let ticket = Some(Ticket::Shared(admitted));
-                    return Ok(Reservation::new(self.clone(), ticket, &charge, remaining));
+                    return Ok(Reservation::new(
+                        self.clone(),
+                        ticket,
+                        &charge,
+                        now,
+                        remaining,
+                    ));
                 }
                 // Data that cannot be right is no reason to spend.
                 Err(error @ RemoteError::Broken(_)) => {
@@ -265,7 +274,7 @@ impl Limits {
             record: record.clone(),
         };
         // From here on a drop, as when the client leaves, gives the charge back.
-        let reservation = Reservation::new(self.clone(), Some(ticket), &charge, remaining);
+        let reservation = Reservation::new(self.clone(), Some(ticket), &charge, now, remaining);
         if let (Some(ledger), Some(id)) = (&self.inner.ledger, record) {
             ledger
                 .reserve_spend(&id, charge.user, now, charge.milliunits)
@@ -274,7 +283,30 @@ impl Limits {
         Ok(reservation)
     }
 
-    pub(super) fn settle(&self, ticket: Ticket, settle: Settle) {
+    /// The admission of a job that another process took, from its row.
+    pub fn resume(&self, job: &JobRow) -> Reservation {
+        let charge = &job.charge;
+        let shared = charge.admission.as_deref();
+        let shared = shared.and_then(|text| serde_json::from_str::<Admitted>(text).ok());
+        let ticket = match (&self.inner.remote, shared) {
+            _ if !self.inner.settings.enabled => None,
+            (Some(_), shared) => shared.map(Ticket::Shared),
+            (None, _) => Some(Ticket::Here {
+                taken: Taken {
+                    user: job.user_id.as_str().into(),
+                    at: charge.admitted,
+                    // Without a record nothing was counted.
+                    milliunits: charge.spend.as_ref().map_or(0, |_| job.milliunits),
+                    rates: None,
+                },
+                record: None,
+            }),
+        };
+        Reservation::resumed(self.clone(), ticket, job)
+    }
+
+    /// Ends an admission in the counts, and in its record where that is not a job's.
+    pub(super) fn settle(&self, ticket: Ticket, settle: Settle, with_record: bool) {
         let (taken, record) = match ticket {
             Ticket::Here { taken, record } => (taken, record),
             Ticket::Shared(admitted) => {
@@ -285,7 +317,7 @@ impl Limits {
             }
         };
         self.inner.memory.settle(&taken, settle, &self.inner.rates);
-        if let (Some(ledger), Some(id)) = (&self.inner.ledger, record) {
+        if let (Some(ledger), Some(id)) = (&self.inner.ledger, record.filter(|_| with_record)) {
             let kept = match settle {
                 Settle::Refund => None,
                 Settle::Keep(milliunits) => Some(milliunits),

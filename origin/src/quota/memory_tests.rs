@@ -172,7 +172,7 @@ async fn hour_and_units_outlive_the_process_and_a_crash_gives_back_what_never_en
     bench.admit(who).await.unwrap().commit();
     bench.admit(who).await.unwrap().refund();
     let mut part = bench.admit(who).await.unwrap();
-    part.progress(1, 8);
+    part.worked(2, 8);
     drop(part);
     let unsettled = bench.admit(who).await.unwrap();
     state.user("u").await.unwrap();

@@ -49,12 +49,19 @@ struct Ask<'a> {
 /// What one admission charged in memory.
 #[derive(Debug)]
 struct Taken {
-    narrow: IpAddr,
-    wide: Option<IpAddr>,
-    token: u64,
     user: Box<str>,
     at: u64,
     milliunits: u64,
+    /// None where another process made the admission: its rates are forgotten.
+    rates: Option<TakenRates>,
+}
+
+/// The rates that it charged.
+#[derive(Debug)]
+struct TakenRates {
+    narrow: IpAddr,
+    wide: Option<IpAddr>,
+    token: u64,
     allowed: Allowance,
 }
 

@@ -205,7 +205,7 @@ async fn compare(
                     1 => drop(reservation),
                     2 => reservation.commit(),
                     run => {
-                        reservation.progress(usize::from(run - 3), 10);
+                        reservation.worked(u64::from(run - 3) + 1, 10);
                         drop(reservation);
                     }
                 }

@@ -36,8 +36,8 @@ pub struct LimitSettings {
     pub user_hour: u32,
     /// Policy `jobs`: jobs of one user at once.
     pub jobs: u32,
-    /// Policy `units-day`: cost units of one user in any 24 hours (a unit is one step of a 512×512 picture); 0: no
-    /// such limit.
+    /// Policy `units-day`: cost units of one user in any 24 hours (a unit is one step of a 512×512 picture), for users
+    /// without a plan of their own; 0: no such limit.
     pub units_day: u64,
     /// Policy `storage`: bytes one user may store.
     pub storage_bytes: u64,
@@ -70,7 +70,7 @@ impl Default for LimitSettings {
             user: rate(60, 49),
             user_hour: 50,
             jobs: 8,
-            units_day: 0,
+            units_day: 2_000,
             storage_bytes: 500_000_000,
             penalty_arrivals: 30,
             penalty_seconds: 600,

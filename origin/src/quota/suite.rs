@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::memory::SECOND;
 use super::*;
+use crate::state::charges::JobCharge;
+use crate::state::jobs::JobRow;
 use crate::state::users::UserRow;
 
 /// Limits with a clock that tests turn.
@@ -63,6 +65,7 @@ pub(super) fn wide_open(settings: &mut LimitSettings) {
     settings.user = open;
     settings.user_hour = 60_000;
     settings.jobs = 60_000;
+    settings.units_day = 0;
 }
 
 /// Makes a bench of a backend.
@@ -185,8 +188,7 @@ pub(super) async fn a_cancelled_job_pays_for_what_it_ran(open: &Open) {
         ..bench.charge("192.0.2.1", "t", "u")
     };
     let mut running = bench.admit(who).await.unwrap();
-    running.start();
-    running.progress(4, 20);
+    running.worked(5, 20);
     drop(running);
     // Four steps and the one under way, of twenty: five units.
     let after = bench.used(who).await;
@@ -197,7 +199,7 @@ pub(super) async fn a_cancelled_job_pays_for_what_it_ran(open: &Open) {
     // A loop of cancelled jobs is stopped by what it ran.
     let mut loops = 0;
     while let Ok(mut job) = bench.admit(who).await {
-        job.progress(4, 20);
+        job.worked(5, 20);
         drop(job);
         bench.limits.settled().await;
         loops += 1;
@@ -214,10 +216,58 @@ pub(super) async fn a_cancelled_job_pays_for_what_it_ran(open: &Open) {
         })
         .await
         .unwrap();
-    failed.progress(10, 20);
+    failed.worked(11, 20);
     let before = bench.used(who).await;
     failed.refund();
     assert_ne!(bench.used(who).await, before);
+}
+
+pub(super) async fn what_a_jobs_row_keeps_is_settled_by_whoever_ends_it(open: &Open) {
+    let bench = bench(open, |settings| {
+        wide_open(settings);
+        settings.units_day = 100;
+    });
+    let who = Charge {
+        milliunits: 20_000,
+        ..bench.charge("192.0.2.1", "t", "u")
+    };
+    for (ran, hour, units) in [(0, 0, 0), (3_500, 1, 4)] {
+        let mut begun = bench.admit(who).await.unwrap();
+        let charge = begun.write();
+        let row = JobRow {
+            id: "1".into(),
+            user_id: "u".into(),
+            created: 5,
+            request: None,
+            handed_over: true,
+            starts: 1,
+            key: None,
+            milliunits: 20_000,
+            // Without a file only the server's admission stands there.
+            charge: JobCharge {
+                ran,
+                spend: Some("s".into()),
+                ..charge
+            },
+            running: false,
+            end: None,
+        };
+        // The process stops, and that gives nothing back.
+        drop(begun);
+        let used = bench.used(who).await;
+        for row in [("jobs", 1), ("units-day", 20), ("user-hour", 1)] {
+            assert!(used.contains(&row), "{row:?} in {used:?}");
+        }
+        let mut resumed = bench.limits.resume(&row);
+        assert_eq!(resumed.kept(), (ran > 0).then_some(ran));
+        resumed.settled();
+        resumed.settled();
+        drop(resumed);
+        let used = bench.used(who).await;
+        for row in [("jobs", 0), ("units-day", units), ("user-hour", hour)] {
+            assert!(used.contains(&row), "{row:?} in {used:?}");
+        }
+    }
 }
 
 pub(super) async fn the_hour_slides(open: &Open) {
@@ -580,7 +630,8 @@ macro_rules! run_suite {
     ($open:path) => {
         run_suite!($open;
             an_address_passes_burst_and_one_more, the_answer_names_the_first_layer_that_refused,
-            a_reservation_is_settled_once, a_cancelled_job_pays_for_what_it_ran, the_hour_slides,
+            a_reservation_is_settled_once, a_cancelled_job_pays_for_what_it_ran,
+            what_a_jobs_row_keeps_is_settled_by_whoever_ends_it, the_hour_slides,
             a_steady_client_above_its_limit_still_gets_its_limit, units_of_a_day_come_back_after_a_day,
             the_penalty_box_blocks_for_its_time_and_not_longer,
             the_penalty_box_gives_an_ipv6_network_ten_times_the_room_of_its_part, an_ipv6_network_has_ten_times_the_room_of_its_part,

@@ -179,6 +179,9 @@ struct Simulation {
     arrived: Receiver<()>,
     open: Sender<()>,
     held: Vec<JobHandle>,
+    start: Instant,
+    /// Seconds in which the jobs that are asked for must be done.
+    deadline: Option<u64>,
 }
 
 impl Drop for Simulation {
@@ -215,6 +218,8 @@ impl Simulation {
             arrived,
             open,
             held: Vec::new(),
+            start,
+            deadline: None,
         };
         for (user, n, steps) in jobs {
             let job = simulation.ask(user, *n, *steps).unwrap();
@@ -228,9 +233,10 @@ impl Simulation {
     }
 
     fn ask(&self, user: &str, n: usize, steps: usize) -> Result<JobHandle, QueueError> {
+        let left = self.deadline.map(Duration::from_secs);
         let job = JobSpec {
             image: wish(n, steps),
-            deadline: None,
+            deadline: left.map(|left| self.start + Duration::from_millis(self.time.now()) + left),
         };
         self.queue.submit(job, user, 1)
     }
@@ -341,4 +347,30 @@ fn the_rate_counts_time_in_which_stages_overlap_once() {
         beside > 1.1 * turns,
         "{turns} in turns, {beside} side by side"
     );
+}
+
+#[test]
+fn a_job_that_cannot_end_before_its_deadline_is_refused_for_good_or_told_when_it_can() {
+    for overlaps in [false, true] {
+        let mut busy = Simulation::new(overlaps, &[("a", 4, 60), ("a", 4, 60)], 20);
+        let alone = busy.queue.time_to_end(&wish(4, 30), "b", 1);
+        let delay = busy.queue.delay(&wish(4, 30), "a", 1);
+        let needed = busy.queue.time_to_end(&wish(4, 30), "a", 1) - delay;
+        // By itself it would be late: no wait helps.
+        busy.deadline = Some(needed.as_secs() - 1);
+        let never = busy.ask("a", 4, 30).unwrap_err();
+        assert_eq!(never.code(), "over_deadline");
+        // A newcomer waits for its own measure of the others alone.
+        busy.deadline = Some(alone.as_secs() + 1);
+        drop(busy.ask("b", 4, 30).unwrap());
+        busy.step();
+        // Behind half of what is ahead it would be in time.
+        busy.deadline = Some(needed.as_secs() + delay.as_secs() / 2);
+        let (told, truth) = busy.told_and_true("a", 4, 30, "queue_busy");
+        assert!(truth >= 4.0, "only {truth} s to wait");
+        assert!(
+            (told - truth).abs() <= 0.25 * truth,
+            "told {told} s, in truth {truth} s (stages overlap: {overlaps})"
+        );
+    }
 }

@@ -13,11 +13,19 @@ pub enum QueueError {
         /// When a place is expected to be free.
         retry_after: Duration,
     },
-    /// The job would be delayed longer than allowed.
+    /// The job would be delayed longer than allowed, or past its deadline.
     #[error("the wait would be too long")]
     Busy {
         /// When the delay is expected to be short enough.
         retry_after: Duration,
+    },
+    /// It would not be done by its deadline even alone on the machine, by the measured rate.
+    #[error("the job takes {needed:?} by the measured rate; {left:?} are left until its deadline")]
+    OverDeadline {
+        /// How long it takes alone.
+        needed: Duration,
+        /// How long is left.
+        left: Duration,
     },
     /// One picture of it needs a larger call than the memory budget allows: it can never run.
     #[error(
@@ -46,18 +54,22 @@ impl QueueError {
         match self {
             Self::Full { .. } => "queue_full",
             Self::Busy { .. } => "queue_busy",
+            Self::OverDeadline { .. } => "over_deadline",
             Self::TooLarge { .. } | Self::OverBudget { .. } => "too_large",
             Self::Stopping => "stopping",
         }
     }
 
-    /// Whole seconds for `Retry-After`, rounded up, at least one.
+    /// Whole seconds for `Retry-After`, rounded up, at least one; what can never be taken is not told to come back.
     pub fn retry_after_seconds(&self) -> u64 {
         match self {
             Self::Full { retry_after } | Self::Busy { retry_after } => {
                 (retry_after.as_secs_f64().ceil() as u64).max(1)
             }
-            Self::TooLarge { .. } | Self::OverBudget { .. } | Self::Stopping => 5,
+            Self::TooLarge { .. }
+            | Self::OverBudget { .. }
+            | Self::OverDeadline { .. }
+            | Self::Stopping => 5,
         }
     }
 }

@@ -3,7 +3,7 @@
 use super::error::JobError;
 use crate::infer::Pixels;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 
@@ -54,6 +54,30 @@ pub struct JobHandle {
     pub(super) previews: Previews,
     pub(super) outcome: oneshot::Receiver<Result<Done, JobError>>,
     pub(super) life: Arc<Life>,
+    pub(super) meter: Arc<Meter>,
+}
+
+/// How much of a job's work was begun, in pixels times denoiser rows times steps. A step under way counts.
+#[derive(Debug)]
+pub struct Meter {
+    begun: AtomicU64,
+    whole: u64,
+}
+
+impl Meter {
+    pub(super) fn new(whole: u64) -> Arc<Self> {
+        let begun = AtomicU64::new(0);
+        Arc::new(Self { begun, whole })
+    }
+
+    pub(super) fn add(&self, work: u64) {
+        self.begun.fetch_add(work, Ordering::SeqCst);
+    }
+
+    /// What was begun, and all of it.
+    pub fn read(&self) -> (u64, u64) {
+        (self.begun.load(Ordering::SeqCst), self.whole)
+    }
 }
 
 impl JobHandle {
@@ -65,6 +89,11 @@ impl JobHandle {
     /// Its progress, now and as it changes. Slow readers skip steps, never the end.
     pub fn progress(&self) -> watch::Receiver<Progress> {
         self.progress.clone()
+    }
+
+    /// How much of it was worked off, now and after its end.
+    pub fn meter(&self) -> Arc<Meter> {
+        Arc::clone(&self.meter)
     }
 
     /// Small pictures of the first picture's state, about five a job. They are made only while

@@ -41,7 +41,7 @@ mod stress_tests;
 
 pub use cards::Cards;
 pub use error::{JobError, QueueError};
-pub use handle::{Canceller, Done, JobHandle, PreviewSource, Progress};
+pub use handle::{Canceller, Done, JobHandle, Meter, PreviewSource, Progress};
 pub use queue::{JobSpec, Observer, Queue, Stats};
 pub use remote::Remote;
 pub use settings::Settings;

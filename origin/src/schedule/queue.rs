@@ -2,7 +2,7 @@
 
 use super::error::QueueError;
 use super::fair::Ring;
-use super::handle::{JobHandle, Life, Progress};
+use super::handle::{JobHandle, Life, Meter, Progress};
 use super::rate::Rate;
 use super::settings::Settings;
 use super::state::{Pending, State, Ticket};
@@ -88,10 +88,10 @@ struct Owner {
     shared: Arc<Shared>,
     /// Closed by the engine's thread when it ends.
     ended: watch::Receiver<()>,
-    /// Pixels of a request's smallest call, and bytes that it would lack.
     measure: Measure,
 }
 
+/// Pixels of a request's smallest call, and bytes that it would lack.
 type Measure = Box<dyn Fn(&ImageSpec) -> (u64, u64) + Send + Sync>;
 
 impl Drop for Owner {
@@ -167,6 +167,7 @@ impl Queue {
                 lanes: BTreeMap::new(),
                 ring: Ring::default(),
                 rate: Rate::default(),
+                calls: Rate::default(),
                 running: 0,
                 parallel,
                 stirred: false,
@@ -207,32 +208,13 @@ impl Queue {
             image: spec,
             deadline,
         } = job;
-        let (pixels, lacking) = (self.inner.measure)(&spec);
+        let measured = (self.inner.measure)(&spec);
         let cost = cost(&spec);
         let shared = &self.inner.shared;
         let mut state = shared.lock();
-        if state.stopping {
-            return Err(QueueError::Stopping);
-        }
-        let allowed = state.settings.batch_pixels as u64;
-        if pixels > allowed {
-            return Err(QueueError::TooLarge { pixels, allowed });
-        }
-        if lacking > 0 {
-            return Err(QueueError::OverBudget { lacking });
-        }
+        let left = deadline.map(|at| at.saturating_duration_since(shared.now()));
+        state.admits(measured, cost, left, user, weight)?;
         let queued = state.queued();
-        if queued >= state.settings.depth {
-            // A place is free when the first running job has ended and the next begins.
-            let retry_after = state.rate.time_for(state.work_to_first_end);
-            return Err(QueueError::Full { retry_after });
-        }
-        let longest = Duration::from_secs(state.settings.longest_wait_seconds);
-        let delay = state.delay(user, weight, cost);
-        if delay > longest {
-            let retry_after = state.time_until(user, weight, cost, longest);
-            return Err(QueueError::Busy { retry_after });
-        }
         let id = state.next_id;
         state.next_id += 1;
         let (progress, progress_end) = watch::channel(Progress::Queued { position: queued });
@@ -244,6 +226,7 @@ impl Queue {
                 shared.wake();
             }
         });
+        let meter = Meter::new(cost);
         let ticket = Ticket {
             id,
             user: user.to_owned(),
@@ -253,6 +236,7 @@ impl Queue {
             previews: Arc::clone(&previews),
             outcome,
             life: Arc::clone(&life),
+            meter: Arc::clone(&meter),
         };
         let job = Pending {
             spec,
@@ -271,7 +255,24 @@ impl Queue {
             previews,
             outcome: outcome_end,
             life,
+            meter,
         })
+    }
+
+    /// Whether a job like this, which must be done within `left`, would be admitted now.
+    ///
+    /// # Errors
+    /// As [`Queue::submit`].
+    pub fn check(
+        &self,
+        spec: &ImageSpec,
+        left: Duration,
+        user: &str,
+        weight: u32,
+    ) -> Result<(), QueueError> {
+        let measured = (self.inner.measure)(spec);
+        let state = self.inner.shared.lock();
+        state.admits(measured, cost(spec), Some(left), user, weight)
     }
 
     /// By how much later a job like this would end than on an idle machine.
@@ -283,7 +284,7 @@ impl Queue {
     /// In how long a job like this would end.
     pub fn time_to_end(&self, spec: &ImageSpec, user: &str, weight: u32) -> Duration {
         let (state, cost) = (self.inner.shared.lock(), cost(spec));
-        state.delay(user, weight, cost) + state.rate.time_for(cost)
+        state.delay(user, weight, cost) + state.alone(cost)
     }
 
     /// Whether as many jobs wait as may.

@@ -118,6 +118,9 @@ fn collect(shared: &Shared, running: &mut Vec<Running>, parallel: usize) {
         // What all calls at once get done, so that the wait is told for a full house.
         let at_once = u64::try_from(parallel).unwrap_or(u64::MAX);
         state.rate.observe(job.cost.saturating_mul(at_once), took);
+        if made.is_ok() {
+            state.calls.observe(1, took);
+        }
         settle(state, 1);
         shared.observe(Observation::Stage {
             stage: "provider",
@@ -159,6 +162,8 @@ fn begin<R: Remote>(
         drop(state);
         let began = Instant::now();
         shared.observe(Observation::Waited(began - ticket.admitted));
+        // The service works on all of it or on nothing.
+        ticket.meter.add(cost);
         ticket
             .progress
             .send_replace(Progress::Running { step: 0, steps: 1 });

@@ -11,7 +11,8 @@ pub struct Settings {
     /// Longest delay, in seconds, that a job is admitted to: the time by which it would finish
     /// later than on an idle machine, from the backlog and the measured rate.
     pub longest_wait_seconds: u64,
-    /// Seconds after its admission by which a job must be done; later it fails, and nothing is charged.
+    /// Seconds after its admission by which a job must be done. One that would take longer by the measured rate is
+    /// refused; one that comes too late all the same fails, and pays for what ran.
     pub deadline_seconds: u64,
     /// Denoiser rows in one call; a picture with guidance takes two.
     pub max_batch: usize,

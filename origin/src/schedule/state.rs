@@ -1,8 +1,8 @@
 //! What submitters and the engine's thread share, under one lock held for microseconds.
 
-use super::error::JobError;
+use super::error::{JobError, QueueError};
 use super::fair::{Ring, Share, work_ahead, work_until};
-use super::handle::{Done, Life, Previews, Progress};
+use super::handle::{Done, Life, Meter, Previews, Progress};
 use super::rate::Rate;
 use super::settings::Settings;
 use crate::infer::ImageSpec;
@@ -22,6 +22,7 @@ pub struct Ticket {
     pub previews: Previews,
     pub outcome: oneshot::Sender<Result<Done, JobError>>,
     pub life: Arc<Life>,
+    pub meter: Arc<Meter>,
 }
 
 impl Ticket {
@@ -81,6 +82,8 @@ pub struct State {
     pub lanes: BTreeMap<String, Lane>,
     pub ring: Ring,
     pub rate: Rate,
+    /// Where jobs run side by side: how many of them one place gets done a second.
+    pub calls: Rate,
     pub running: usize,
     /// Jobs that run side by side without slowing each other; 0 where they share one machine.
     pub parallel: usize,
@@ -119,6 +122,56 @@ impl State {
             weight: self.ring.weight(name),
         });
         (own, others.collect())
+    }
+
+    /// How long a job takes that has all it can use; nothing before anything was measured.
+    pub fn alone(&self, cost: u64) -> Duration {
+        match self.parallel {
+            0 => self.rate.time_for(cost),
+            // What a service elsewhere takes does not grow with our units.
+            _ => self.calls.time_for(1),
+        }
+    }
+
+    /// Whether a job of that user is admitted: its smallest call in pixels and the bytes that it would lack, its work,
+    /// and how long is left until its deadline, if it has one.
+    ///
+    /// # Errors
+    /// See [`QueueError`].
+    pub fn admits(
+        &self,
+        (pixels, lacking): (u64, u64),
+        cost: u64,
+        left: Option<Duration>,
+        user: &str,
+        weight: u32,
+    ) -> Result<(), QueueError> {
+        if self.stopping {
+            return Err(QueueError::Stopping);
+        }
+        let allowed = self.settings.batch_pixels as u64;
+        if pixels > allowed {
+            return Err(QueueError::TooLarge { pixels, allowed });
+        }
+        if lacking > 0 {
+            return Err(QueueError::OverBudget { lacking });
+        }
+        let needed = self.alone(cost);
+        if let Some(left) = left.filter(|left| needed > *left) {
+            return Err(QueueError::OverDeadline { needed, left });
+        }
+        if self.queued() >= self.settings.depth {
+            // A place is free when the first running job has ended and the next begins.
+            let retry_after = self.rate.time_for(self.work_to_first_end);
+            return Err(QueueError::Full { retry_after });
+        }
+        let longest = Duration::from_secs(self.settings.longest_wait_seconds);
+        let longest = left.map_or(longest, |left| longest.min(left.saturating_sub(needed)));
+        if self.delay(user, weight, cost) > longest {
+            let retry_after = self.time_until(user, weight, cost, longest);
+            return Err(QueueError::Busy { retry_after });
+        }
+        Ok(())
     }
 
     /// By how much later a new job of that user would end than on an idle machine.

@@ -55,6 +55,7 @@ pub fn step<W: Work>(
         for (r, picture) in job.pictures.iter_mut().flatten().enumerate() {
             let chosen = turn.rows.contains(&(j, r));
             if let Some(row) = picture.row_mut().filter(|_| chosen) {
+                job.ticket.meter.add(W::facts(row).step_cost());
                 if shows && r == 0 && is_preview_due(&W::facts(row)) {
                     work.want_preview(row);
                 }

@@ -5,6 +5,7 @@
 
 use rusqlite::{OptionalExtension, Row, params};
 
+use super::charges::{self, JobCharge};
 use super::images::{self, ImageRow, unsigned};
 use super::{State, StateError};
 
@@ -25,8 +26,10 @@ pub struct JobRow {
     pub starts: u32,
     /// The idempotency key under which it can be asked for again.
     pub key: Option<RequestKey>,
-    /// Its cost in thousandths of a unit.
+    /// Its cost in thousandths of a unit: what is reserved while it is open, what was charged once it ended.
     pub milliunits: u64,
+    /// What it was admitted at.
+    pub charge: JobCharge,
     /// Whether its first step was taken, where several origins share the state.
     pub running: bool,
     /// How it ended; none while it is open.
@@ -63,7 +66,7 @@ pub enum JobEnd {
     Cancelled,
 }
 
-pub(super) const COLUMNS: &str = "id, user_id, created, request, handed_over, starts, key, body_mac, milliunits, status, queue_ms, run_ms, code, running";
+pub(super) const COLUMNS: &str = "id, user_id, created, request, handed_over, starts, key, body_mac, milliunits, status, queue_ms, run_ms, code, running, admitted, weight, ran, spend, admission";
 
 pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<JobRow> {
     let key: Option<String> = row.get(6)?;
@@ -92,6 +95,7 @@ pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<JobRow> {
             .zip(body_mac)
             .map(|(name, body_mac)| RequestKey { name, body_mac }),
         milliunits: unsigned(row.get(8)?),
+        charge: charges::read(row, 14)?,
         running: row.get(13)?,
         end,
     })
@@ -107,8 +111,9 @@ impl State {
         self.transact(move |tx| {
             let (name, mac) = job.key.as_ref().map(|key| (&key.name, &key.body_mac)).unzip();
             tx.execute(
-                "INSERT INTO jobs (id, user_id, status, created, request, handed_over, starts, key, body_mac, milliunits, origin)
-                 VALUES (?1, ?2, 'open', ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+                "INSERT INTO jobs (id, user_id, status, created, request, handed_over, starts, key, body_mac, milliunits, origin,
+                 admitted, weight, ran, spend, admission)
+                 VALUES (?1, ?2, 'open', ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
                 params![
                     job.id,
                     job.user_id,
@@ -118,8 +123,13 @@ impl State {
                     job.starts,
                     name,
                     mac,
-                    job.milliunits as i64,
-                    me
+                    charges::signed(job.milliunits),
+                    me,
+                    charges::signed(job.charge.admitted),
+                    job.charge.weight,
+                    charges::signed(job.charge.ran),
+                    job.charge.spend,
+                    job.charge.admission,
                 ],
             )?;
             Ok(())
@@ -127,13 +137,14 @@ impl State {
         .await
     }
 
-    /// Forgets a job that was not admitted after all.
+    /// Forgets a job that was not admitted after all, and what it was charged.
     ///
     /// # Errors
     /// The state's own.
     pub async fn forget_job(&self, id: &str) -> Result<(), StateError> {
         let id = id.to_owned();
         self.transact(move |tx| {
+            charges::settle(tx, &id, None)?;
             tx.execute("DELETE FROM jobs WHERE id = ?1", [&id])?;
             Ok(())
         })
@@ -172,12 +183,19 @@ impl State {
         .await
     }
 
-    /// Ends an open job at `now` (Unix seconds): its request is erased and its pictures are listed, at once. False when
-    /// it is not open, or not this process's any more: then it stays as it is.
+    /// Ends an open job at `now` (Unix seconds): its request is erased, its pictures are listed and its charge is settled,
+    /// at once. `kept` thousandths of a unit stay charged; none: nothing ran, and all is given back. False when it is
+    /// not open, or not this process's any more: then it stays as it is.
     ///
     /// # Errors
     /// The state's own.
-    pub async fn end_job(&self, id: &str, end: JobEnd, now: u64) -> Result<bool, StateError> {
+    pub async fn end_job(
+        &self,
+        id: &str,
+        end: JobEnd,
+        kept: Option<u64>,
+        now: u64,
+    ) -> Result<bool, StateError> {
         let (id, me) = (id.to_owned(), self.me());
         self.transact(move |tx| {
             let (status, code, retry) = match &end {
@@ -191,9 +209,15 @@ impl State {
             };
             let ended = tx.execute(
                 "UPDATE jobs SET status = ?2, code = ?3, ended = ?4, queue_ms = ?5, run_ms = ?6, request = NULL,
-                 key = IIF(?7, NULL, key) WHERE id = ?1 AND status = 'open' AND origin = ?8",
-                params![id, status, code, now as i64, queue_ms as i64, run_ms as i64, retry, me],
+                 admission = NULL, key = IIF(?7, NULL, key), milliunits = ?9 WHERE id = ?1 AND status = 'open' AND origin = ?8",
+                params![
+                    id, status, code, now as i64, queue_ms as i64, run_ms as i64, retry, me,
+                    charges::signed(kept.unwrap_or(0))
+                ],
             )?;
+            if ended > 0 {
+                charges::settle(tx, &id, kept)?;
+            }
             if ended > 0 && status == "done" {
                 // Where it is replayed after an outage, the job may be another's.
                 tx.execute(
@@ -205,18 +229,6 @@ impl State {
             Ok(ended > 0)
         })
         .await
-    }
-
-    /// The first step of a job was taken. Returns at once.
-    pub fn job_runs(&self, id: &str) {
-        let (id, me) = (id.to_owned(), self.me());
-        self.post(move |tx| {
-            tx.execute(
-                "UPDATE jobs SET running = 1 WHERE id = ?1 AND origin = ?2",
-                [&*id, &*me],
-            )?;
-            Ok(())
-        });
     }
 
     /// One of a user's jobs.

@@ -15,6 +15,7 @@ fn job(id: &str, key: Option<&str>) -> JobRow {
             body_mac: "m".into(),
         }),
         milliunits: 1500,
+        charge: JobCharge::default(),
         running: false,
         end: None,
     }
@@ -45,12 +46,15 @@ async fn a_job_is_open_until_it_ends_and_ends_once() {
     state.open_job(job("1", None)).await.unwrap();
     assert_eq!(state.open_jobs().await.unwrap(), [job("1", None)]);
     assert_eq!(state.job("v", "1").await.unwrap(), None);
-    state.end_job("1", JobEnd::Cancelled, 9).await.unwrap();
+    state
+        .end_job("1", JobEnd::Cancelled, Some(700), 9)
+        .await
+        .unwrap();
     let done = JobEnd::Done {
         queue_ms: 1,
         run_ms: 2,
     };
-    state.end_job("1", done, 10).await.unwrap();
+    state.end_job("1", done, Some(700), 10).await.unwrap();
     let found = state.job("u", "1").await.unwrap().unwrap();
     assert_eq!(found.end, Some(JobEnd::Cancelled));
     assert_eq!(found.request, None);
@@ -64,7 +68,7 @@ async fn a_failure_of_ours_frees_the_key_and_another_keeps_it() {
         state.open_job(job(id, Some("k"))).await.unwrap();
         let code = "x".to_owned();
         let end = JobEnd::Failed { code, retry };
-        state.end_job(id, end.clone(), 9).await.unwrap();
+        state.end_job(id, end.clone(), Some(700), 9).await.unwrap();
         let found = state.job("u", id).await.unwrap().unwrap();
         assert_eq!(found.end, Some(end));
         let by_key = state.job_by_key("u", "k").await.unwrap();
@@ -78,7 +82,10 @@ async fn old_jobs_are_forgotten_and_open_ones_never() {
     let (_folder, state) = state();
     state.open_job(job("1", Some("k"))).await.unwrap();
     state.open_job(job("2", None)).await.unwrap();
-    state.end_job("1", JobEnd::Cancelled, 9).await.unwrap();
+    state
+        .end_job("1", JobEnd::Cancelled, Some(700), 9)
+        .await
+        .unwrap();
     assert_eq!(state.forget_old_jobs(5).await.unwrap(), 0);
     assert_eq!(state.forget_old_jobs(6).await.unwrap(), 1);
     assert_eq!(state.job_by_key("u", "k").await.unwrap(), None);
@@ -89,7 +96,10 @@ async fn old_jobs_are_forgotten_and_open_ones_never() {
 async fn an_ended_jobs_prompt_is_nowhere_in_the_file() {
     let (folder, state) = state();
     state.open_job(job("1", None)).await.unwrap();
-    state.end_job("1", JobEnd::Cancelled, 9).await.unwrap();
+    state
+        .end_job("1", JobEnd::Cancelled, Some(700), 9)
+        .await
+        .unwrap();
     state
         .transact(|tx| Ok(tx.query_row("SELECT 1", [], |_| Ok(()))?))
         .await

@@ -239,6 +239,7 @@ mod tests {
             starts: 1,
             key: None,
             milliunits: 1,
+            charge: crate::state::charges::JobCharge::default(),
             running: false,
             end: None,
         }
@@ -299,10 +300,10 @@ mod tests {
         // It comes back and is at its end.
         one.beat().await.unwrap();
         one.reserve_images(vec![picture("b")], 100).await.unwrap();
-        assert!(!one.end_job("1", DONE, 9).await.unwrap());
+        assert!(!one.end_job("1", DONE, Some(700), 9).await.unwrap());
         let (listed, _) = one.images("u", None, 9).await.unwrap();
         assert_eq!(listed, []);
-        assert!(other.end_job("1", DONE, 9).await.unwrap());
+        assert!(other.end_job("1", DONE, Some(700), 9).await.unwrap());
         let (listed, _) = other.images("u", None, 9).await.unwrap();
         assert_eq!(listed, [picture("a")]);
         let ours = vec!["a".to_owned(), "b".to_owned()];

@@ -6,6 +6,7 @@
 //! counts, are written before its object ([`images`]).
 
 pub mod audit;
+pub mod charges;
 pub mod clients;
 mod erasing;
 mod error;

@@ -2,6 +2,7 @@
 
 use rusqlite::{OptionalExtension, Transaction, params};
 
+use super::charges::signed;
 use super::{State, StateError};
 
 impl State {
@@ -63,11 +64,6 @@ fn spent(tx: &Transaction<'_>, day: u64) -> Result<u64, StateError> {
         )
         .optional()?;
     Ok(found.map_or(0, super::images::unsigned))
-}
-
-/// SQLite's integers are signed; what does not fit counts as the most there is.
-fn signed(value: u64) -> i64 {
-    i64::try_from(value).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

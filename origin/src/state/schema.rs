@@ -80,7 +80,7 @@ const STEPS: &[&str] = &["
     ALTER TABLE jobs ADD COLUMN running INTEGER NOT NULL DEFAULT 0;
     ALTER TABLE jobs ADD COLUMN cancelling INTEGER NOT NULL DEFAULT 0;
     ALTER TABLE images ADD COLUMN origin TEXT;
-", REVOKED];
+", REVOKED, CHARGES];
 
 /// What is revoked: rows, and the digests of the pages that they lie on, which the triggers keep.
 const REVOKED: &str = "
@@ -105,6 +105,15 @@ const REVOKED: &str = "
         UPDATE revoked_pages SET digest = (digest | NEW.digest) - (digest & NEW.digest) WHERE page = NEW.page;
     END;
     CREATE INDEX users_decided ON users (suspended DESC, id) WHERE suspended OR link_epoch > 0;
+";
+
+/// What a job was admitted at and what it has used of it ([`super::charges`]).
+const CHARGES: &str = "
+    ALTER TABLE jobs ADD COLUMN admitted INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE jobs ADD COLUMN weight INTEGER NOT NULL DEFAULT 1;
+    ALTER TABLE jobs ADD COLUMN ran INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE jobs ADD COLUMN spend TEXT;
+    ALTER TABLE jobs ADD COLUMN admission TEXT;
 ";
 
 /// The version that this program knows.

@@ -2,6 +2,7 @@
 
 use rusqlite::params;
 
+use super::charges::signed;
 use super::{State, StateError};
 
 /// An admission that counts.
@@ -38,8 +39,8 @@ impl State {
         .await
     }
 
-    /// Settles an admission: kept with so many milliunits, or none of it. Returns at once; where the process ends
-    /// before it is written, the next start gives the charge back.
+    /// Settles an admission that no job has: kept with so many milliunits, or none of it. Returns at once; where the
+    /// process ends before it is written, the next start gives the charge back.
     pub fn settle_spend(&self, id: Box<str>, kept: Option<u64>) {
         self.post(move |tx| {
             match kept {
@@ -54,15 +55,16 @@ impl State {
         });
     }
 
-    /// What was spent since `from` (Unix nanoseconds), oldest first. Gives back what a crash left unsettled, and
-    /// forgets what is older.
+    /// What was spent since `from` (Unix nanoseconds), oldest first, with what open jobs reserved. Gives back what a
+    /// crash left unsettled and no open job has, and forgets what is older.
     ///
     /// # Errors
     /// The state's own.
     pub async fn recover_spends(&self, from: u64) -> Result<Vec<Spend>, StateError> {
         self.transact(move |tx| {
             tx.execute(
-                "DELETE FROM spends WHERE settled = 0 OR at < ?1",
+                "DELETE FROM spends WHERE at < ?1 OR (settled = 0 AND id NOT IN
+                 (SELECT spend FROM jobs WHERE status = 'open' AND spend IS NOT NULL))",
                 [signed(from)],
             )?;
             let mut statement =
@@ -92,11 +94,6 @@ impl State {
         })
         .await
     }
-}
-
-/// SQLite's integers are signed; what does not fit counts as the most there is.
-fn signed(value: u64) -> i64 {
-    i64::try_from(value).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

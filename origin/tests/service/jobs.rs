@@ -320,15 +320,21 @@ fn a_client_who_left_and_cannot_return_costs_the_engine_nothing_more() {
 }
 
 #[test]
-fn a_job_past_its_deadline_fails_and_is_not_charged() {
+fn a_job_that_cannot_be_done_before_its_deadline_is_refused_and_not_charged() {
     let service = start(&[("SIGNET_QUEUE__DEADLINE_SECONDS", "1")]);
     let token = service.token(ALL_SCOPES);
     let mut body = long();
     body["n"] = json!(4);
     body["guidance_scale"] = json!(7);
     let answer = ask(&service, &token, &body).send();
-    assert_eq!(answer.problem(), (504, "deadline".into()));
+    assert_eq!(answer.problem(), (400, "over_deadline".into()));
+    // It never fits, so nobody is told to come back.
+    assert_eq!(answer.header("retry-after"), None);
+    assert_eq!(answer.header("signet-charged"), Some("0"));
     assert_eq!(used(&service, &token, "user-hour"), 0);
+    assert_eq!(used(&service, &token, "jobs"), 0);
+    // What fits is made.
+    ask(&service, &token, &quick()).send().ok();
 }
 
 #[test]

@@ -197,7 +197,6 @@ fn plans_and_limits_of_one_user_hold_from_the_next_request_on_and_are_told() {
 
 #[test]
 fn cost_units_of_a_day_are_counted_and_outlive_a_kill() {
-    // One step of a 64×64 picture without guidance is 16 thousandths of a unit.
     let service = Service::start(&[
         ("SIGNET_LIMITS__UNITS_DAY", "1"),
         ("SIGNET_AUTH__ISSUER", "https://issuer.example"),
@@ -207,7 +206,9 @@ fn cost_units_of_a_day_are_counted_and_outlive_a_kill() {
     let cost = answer.json()["job"]["cost_units"].as_f64().unwrap();
     let fit = (1.0 / cost) as usize;
     assert!((2..200).contains(&fit), "{cost}");
-    let steps = json!({ "prompt": "a heart", "steps": fit - 1, "guidance_scale": 1 });
+    // A picture has its floor; one of many steps costs its steps, 64² / 512² each.
+    let steps = ((1.0 - cost) * 64.0) as usize;
+    let steps = json!({ "prompt": "a heart", "steps": steps, "guidance_scale": 1 });
     answer = service.generate(&token, &steps).ok();
     assert_eq!(answer.status, 200);
     assert_eq!(usage_of(&service, &token, "units-day")["used"], 1);

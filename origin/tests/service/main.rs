@@ -15,6 +15,7 @@ mod redis;
 
 mod bad_input;
 mod canary;
+mod charges;
 mod cleaning;
 mod configuration;
 mod contract;

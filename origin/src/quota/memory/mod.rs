@@ -19,7 +19,7 @@ use shared::penalty;
 use self::address::Addresses;
 use self::user::User;
 use super::headers::wait_seconds;
-use super::{Ask, Rates, Refusal, Settle, Taken};
+use super::{Ask, Rates, Refusal, Settle, Taken, TakenRates};
 
 pub(super) const SECOND: u64 = 1_000_000_000;
 pub(super) const HOUR: u64 = 3_600 * SECOND;
@@ -167,13 +167,15 @@ impl Memory {
         }
         addresses.charge(ask, &address, |one| &mut one.rate);
         let taken = Taken {
-            narrow: ask.narrow,
-            wide: ask.wide,
-            token,
             user: ask.user.into(),
             at: now,
             milliunits: cost,
-            allowed: ask.allowed,
+            rates: Some(TakenRates {
+                narrow: ask.narrow,
+                wide: ask.wide,
+                token,
+                allowed: ask.allowed,
+            }),
         };
         Ok((taken, remaining))
     }
@@ -190,14 +192,16 @@ impl Memory {
                 }
                 Settle::Refund => {
                     user.give_back(taken.at, taken.milliunits);
-                    let token = user
-                        .tokens
-                        .iter_mut()
-                        .find(|(known, _)| *known == taken.token);
-                    if let Some((_, tat)) = token {
-                        *tat = taken.allowed.token.refund(*tat, taken.at);
+                    if let Some(charged) = &taken.rates {
+                        let token = user
+                            .tokens
+                            .iter_mut()
+                            .find(|(known, _)| *known == charged.token);
+                        if let Some((_, tat)) = token {
+                            *tat = charged.allowed.token.refund(*tat, taken.at);
+                        }
+                        user.rate = charged.allowed.user.refund(user.rate, taken.at);
                     }
-                    user.rate = taken.allowed.user.refund(user.rate, taken.at);
                     if let Some(at) = user.hour.iter().rposition(|&at| at == taken.at) {
                         user.hour.remove(at);
                     }
@@ -205,14 +209,23 @@ impl Memory {
             }
         }
         if settle == Settle::Refund
-            && let Some(mut shard) = self.address_shard(taken.narrow, taken.wide)
+            && let Some(charged) = &taken.rates
+            && let Some(mut shard) = self.address_shard(charged.narrow, charged.wide)
         {
-            if let Some(address) = shard.narrow.get_mut(&taken.narrow) {
+            if let Some(address) = shard.narrow.get_mut(&charged.narrow) {
                 address.rate = rates.address.refund(address.rate, taken.at);
             }
-            if let Some(network) = taken.wide.and_then(|wide| shard.wide.get_mut(&wide)) {
+            if let Some(network) = charged.wide.and_then(|wide| shard.wide.get_mut(&wide)) {
                 network.rate = rates.wide.refund(network.rate, taken.at);
             }
+        }
+    }
+
+    /// A job of before the last start, which holds its place until it ends.
+    pub(super) fn occupy(&self, user: &str) {
+        if let Some(mut users) = self.user_shard(user) {
+            let user = users.known.entry(user.into()).or_default();
+            user.jobs = user.jobs.saturating_add(1);
         }
     }
 

@@ -15,6 +15,7 @@ use std::net::IpAddr;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 
+use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use batch::Wanted;
@@ -29,7 +30,7 @@ pub(super) use crate::state::server::ServerError as RemoteError;
 const UNSETTLED: usize = 65_536;
 
 /// An admission at the server.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Admitted {
     id: [u8; 8],
     keys: Vec<String>,
