@@ -46,7 +46,7 @@ export default {
     const [now, { url }] = [Date.now(), request];
     schedule(env, context, now);
     try {
-      const answer = glue.fetch(request, url, request.method, env, { env, context, judge }, now);
+      const answer = glue.fetch(request, url, request.method, env, { env, context, judge, request }, now);
       return answer instanceof Promise ? answer.catch((error) => failed(error, url)) : answer;
     } catch (error) {
       return failed(error, url);

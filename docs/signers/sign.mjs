@@ -1,7 +1,7 @@
 // Signs a link. Node's own modules only; `ring` is the LINK_KEYS text, whose first key signs.
 import { createHmac } from "node:crypto";
 
-/** Path and query for `key` until `exp` (Unix seconds). `more`: dl, ep, ip (docs/links.md). */
+/** Path and query for `key` until `exp` (Unix seconds). `more`: dl, dn, ep, ip (docs/links.md). */
 export function sign(ring, key, exp, now, more = {}) {
   const [kid, secret] = ring.split(",")[0].split(":");
   const params = Object.entries({ ...more, exp, kid }).sort(([a], [b]) => (a < b ? -1 : 1));

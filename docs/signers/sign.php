@@ -1,5 +1,5 @@
 <?php
-// Signs a link; $ring is the LINK_KEYS text, whose first key signs. $more: dl, ep, ip (docs/links.md).
+// Signs a link; $ring is the LINK_KEYS text, whose first key signs. $more: dl, dn, ep, ip (docs/links.md).
 function sign(string $ring, string $key, int $exp, int $now, array $more = []): string
 {
     [$kid, $secret] = explode(':', explode(',', $ring)[0]);

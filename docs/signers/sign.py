@@ -3,7 +3,7 @@ import base64, hashlib, hmac, re
 
 
 def sign(ring, key, exp, now, **more):
-    """Path and query for `key` until `exp` (Unix seconds). `more`: dl, ep, ip (docs/links.md)."""
+    """Path and query for `key` until `exp` (Unix seconds). `more`: dl, dn, ep, ip (docs/links.md)."""
     kid, secret = ring.split(",")[0].split(":")
     params = sorted({**more, "exp": exp, "kid": kid}.items())
     segments = key.split("/")

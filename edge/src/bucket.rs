@@ -28,6 +28,8 @@ pub fn of(env: &worker::Env) -> Result<Bucket, ServeError> {
 pub struct Wanted {
     /// HEAD: everything but the bytes.
     pub head: bool,
+    /// `If-Match`.
+    pub if_match: Option<String>,
     /// `If-None-Match`.
     pub if_none_match: Option<String>,
     /// `If-Range`.
@@ -39,11 +41,13 @@ pub struct Wanted {
 impl Wanted {
     /// Whether all of the object is wanted, whatever it is by now.
     pub fn is_whole(&self) -> bool {
-        !self.head && self.if_none_match.is_none() && self.range.is_none()
+        let conditional = self.if_match.is_some() || self.if_none_match.is_some();
+        !self.head && !conditional && self.range.is_none()
     }
 
     fn conditions(&self) -> Conditions<'_> {
         Conditions {
+            if_match: self.if_match.as_deref(),
             if_none_match: self.if_none_match.as_deref(),
             if_range: self.if_range.as_deref(),
             range: self.range.as_deref().filter(|_| !self.head),
@@ -108,7 +112,7 @@ async fn ask(
             offset: first,
             length: last - first + 1,
         }),
-        Bytes::NotModified | Bytes::Unsatisfiable => {
+        Bytes::NotModified | Bytes::Unsatisfiable | Bytes::Other => {
             return Ok(Some(Asked {
                 etag,
                 size,

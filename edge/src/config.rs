@@ -23,7 +23,7 @@ pub struct Config {
     pub link_keys: Keyring,
     /// Keys of requests to the origin: `EDGE_KEYS`.
     pub edge_keys: Keyring,
-    /// `REFERER_HOSTS`, `REFERER_ALLOW_LINKS`, `REFERER_ALLOW_EMPTY`.
+    /// `REFERER_HOSTS`, `REFERER_ALLOW_LINKS`, `REFERER_ALLOW_EMPTY`, `IMAGES_SCHEME`.
     pub referer: RefererPolicy,
     /// `Cross-Origin-Resource-Policy` of pictures.
     pub resource_policy: &'static str,
@@ -137,6 +137,12 @@ impl Config {
         let mut referer = RefererPolicy::new(hosts).map_err(ConfigError::Referer)?;
         referer.allow_links = switch("REFERER_ALLOW_LINKS", true)?;
         referer.allow_empty = switch("REFERER_ALLOW_EMPTY", true)?;
+        referer.https = match get("IMAGES_SCHEME").as_deref() {
+            None | Some("") => !is_loopback(&images_host),
+            Some("https") => true,
+            Some("http") => false,
+            Some(_) => return Err(ConfigError::Invalid("IMAGES_SCHEME", "https or http")),
+        };
         let limits = switch("LIMITS", true)?;
         if !limits && !loopback {
             return Err(ConfigError::Invalid(
@@ -392,6 +398,24 @@ mod tests {
         }
         let https = with(&[("ORIGIN_URL", "https://Origin.example.com:443")]).unwrap();
         assert_eq!(https.origin.authority, "origin.example.com");
+    }
+
+    #[test]
+    fn pictures_are_served_over_https_but_on_loopback_or_where_it_is_said() {
+        let public = [
+            ("IMAGES_HOST", "img.example.com"),
+            ("CLIENT_IP_HEADER", "x-real-ip"),
+        ];
+        let https = |more: &[(&'static str, &'static str)]| {
+            with(&[&public[..], more].concat()).map(|config| config.referer.https)
+        };
+        assert_eq!(with(&[]).map(|config| config.referer.https), Ok(false));
+        assert_eq!(https(&[]), Ok(true));
+        assert_eq!(https(&[("IMAGES_SCHEME", "http")]), Ok(false));
+        assert_eq!(
+            https(&[("IMAGES_SCHEME", "HTTP")]),
+            Err(ConfigError::Invalid("IMAGES_SCHEME", "https or http"))
+        );
     }
 
     #[test]

@@ -97,6 +97,7 @@ pub async fn pass(call: &Call<'_>, env: &Env, config: &Config) -> Response {
                 allow,
                 limit,
                 shape: Shape::at(call.target),
+                wish: None,
             };
             respond::problem(problem, &context)
         }

@@ -35,10 +35,16 @@ export function link_headers({ headers }) {
     return true;
   };
   if (addressHeader) read(addressHeader);
-  const [referer, site] = [read("referer"), read("sec-fetch-site")];
-  if (referer || site) read("sec-fetch-mode"), read("sec-fetch-dest");
-  read("if-none-match");
+  for (const name of ["referer", "origin", "sec-fetch-site", "sec-fetch-mode", "sec-fetch-dest", "if-match", "if-none-match"]) read(name);
   if (read("range")) read("if-range");
+  return lines;
+}
+
+/** What a refused request would have otherwise than usual, as lines: a page, or an answer for another origin's scripts. */
+export function wishes({ headers }) {
+  const [origin, accept] = [headers.get("origin"), headers.get("accept")];
+  let lines = origin === null ? "" : `origin\n${origin}\n`;
+  if (accept !== null && /text\//i.test(accept)) lines += `accept\n${accept}\n`;
   return lines;
 }
 
@@ -86,10 +92,11 @@ async function cached(bucket, key, seconds, up_to, context) {
  * no refused link reads the bucket. The object's key is what `text` holds between `from` and `to`; with `seconds` it may
  * come from the cache. The wasm module counts, and words every refusal.
  */
-export async function open_picture({ env, context, judge }, asks, revoked, text, from, to, number, place, seconds, up_to) {
+export async function open_picture({ env, context, judge, request }, asks, revoked, text, from, to, number, place, seconds, up_to) {
   const headers = sets[number]; // now, since another request may keep others under the number
-  if (asks !== undefined && !(await within_limits(env, asks))) return judge.refused("rate_limited", place, "");
-  if (revoked) return judge.refused("link_revoked", place, "");
+  const refused = (code, text = "") => judge.refused(code, place, text, request, env);
+  if (asks !== undefined && !(await within_limits(env, asks))) return refused("rate_limited");
+  if (revoked) return refused("link_revoked");
   const { IMAGES } = env;
   const read = (key) => (seconds ? cached(IMAGES, key, seconds, up_to, context) : IMAGES.get(key));
   let object;
@@ -100,9 +107,9 @@ export async function open_picture({ env, context, judge }, asks, revoked, text,
     if (other !== undefined) object = await read(other);
   } catch (error) {
     if (error instanceof WebAssembly.RuntimeError) throw error;
-    return judge.refused("store_unavailable", place, String(error?.message ?? error));
+    return refused("store_unavailable", String(error?.message ?? error));
   }
-  if (!object) return judge.refused("not_found", place, "");
+  if (!object) return refused("not_found");
   judge.opened(place);
   headers.set("etag", object.httpEtag); // the answer takes a copy of them
   headers.set("x-request-id", next_id());
@@ -154,10 +161,11 @@ export function add_template(status, lines, body) {
   return templates.push({ body: body ?? null, init: { status, headers: new Headers(pairs(lines)) } }) - 1;
 }
 
-/** The answer kept under a number. */
-export function from_template(number) {
+/** The answer kept under a number, with `lines` beside its headers. */
+export function from_template(number, lines) {
   const { body, init } = templates[number];
   const answer = new Response(body, init);
+  if (lines) for (const [name, value] of pairs(lines)) answer.headers.set(name, value);
   answer.headers.set("x-request-id", next_id());
   return answer;
 }

@@ -13,8 +13,9 @@ extern "C" {
     fn picture(status: u16, lines: &str, body: &JsValue) -> web_sys::Response;
     fn keep_address_header(name: &str);
     fn link_headers(request: &web_sys::Request) -> String;
+    fn wishes(request: &web_sys::Request) -> String;
     fn add_template(status: u16, lines: &str, body: &JsValue) -> u32;
-    fn from_template(number: u32) -> web_sys::Response;
+    fn from_template(number: u32, lines: &str) -> web_sys::Response;
     fn take_body(request: &web_sys::Request, declared: f64, up_to: f64, limit: f64) -> Promise;
     fn text_body(text: &str) -> TakenBody;
     fn forward(url: &str, method: &str, lines: &str, body: &JsValue) -> Promise;
@@ -105,9 +106,9 @@ impl Template {
         Self(add_template(status, &headers.0, body))
     }
 
-    /// A copy to answer with.
-    pub fn answer(self) -> web_sys::Response {
-        from_template(self.0)
+    /// A copy to answer with, with `headers` beside its own.
+    pub fn answer(self, headers: &Lines) -> web_sys::Response {
+        from_template(self.0, &headers.0)
     }
 }
 
@@ -124,6 +125,12 @@ pub fn read_address_from(name: &str) {
 /// The headers that a link's path reads, and the one that carries the client's address; read with [`header_pairs`].
 pub fn headers_of_link(request: &web_sys::Request) -> String {
     link_headers(request)
+}
+
+/// `Origin`, and `Accept` where it could want a page: what an answer without a picture goes by; read with
+/// [`header_pairs`].
+pub fn wishes_of(request: &web_sys::Request) -> String {
+    wishes(request)
 }
 
 /// Asks the Durable Object `name` of a namespace; status and text of its answer.

@@ -32,23 +32,26 @@ mod token_limit;
 mod whole;
 
 use std::cell::OnceCell;
+use std::net::IpAddr;
 use std::rc::Rc;
 
 use js_sys::JsString;
 use shared::error_shape::Shape;
 use shared::problem::{self, Problem};
+use shared::report;
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::{JsFuture, future_to_promise};
 use web_sys::Request;
 use worker::Env;
 
+use bucket::Wanted;
 use config::{Config, ConfigError};
 use host::{host_is, split};
 use js::Event;
 use limits::Limiters;
-use respond::Context;
+use respond::{Context, Wish};
 use revocation::{Known, Rule};
-use serve::{LinkRequest, Opening, ServeError};
+use serve::{Aside, LinkRequest, Opening, Permitted, ServeError};
 use whole::Errand;
 
 thread_local! {
@@ -189,15 +192,23 @@ fn link(arrived: Arrived, config: &Rc<Config>, method: &str, target: &str) -> Js
         now,
         header: &header,
     };
+    if let Some(aside) = Aside::of(&facts, config) {
+        let Some(client) = client() else {
+            js::log_error(NO_ADDRESS);
+            return closed(problem::MISCONFIGURED, method, target);
+        };
+        return answer_aside(aside, request, env, client, Rc::clone(config));
+    }
     let place = counts::key_named(target, config);
-    let permitted = match serve::permit(&facts, config) {
+    let Permitted { link, clean } = match serve::permit(&facts, config) {
         Ok(permitted) => permitted,
         Err(error) => {
             counts::link(error.problem().code, place);
-            return serve::refuse(&ServeError::Link(error), method == "HEAD").into();
+            let error = ServeError::Link(error);
+            return serve::refuse(&error, method == "HEAD", &request, config).into();
         }
     };
-    let wanted = serve::wanted(&facts);
+    let mut wanted = serve::wanted(&facts);
     let Some(client) = client() else {
         js::log_error(NO_ADDRESS);
         return closed(problem::MISCONFIGURED, method, target);
@@ -206,11 +217,15 @@ fn link(arrived: Arrived, config: &Rc<Config>, method: &str, target: &str) -> Js
     // Nearly always at hand; what may be revoked is asked for once more.
     let verdict = known
         .as_ref()
-        .and_then(|known| known.verdict(&permitted, client, now));
+        .and_then(|known| known.verdict(&link, client, now));
+    let origin = header("origin");
+    let origin = config.referer.readable_by(origin.as_deref());
+    let origin = origin.map(str::to_owned);
     let config = Rc::clone(config);
-    if wanted.is_whole() {
+    if wanted.is_whole() && clean.is_none() {
         let errand = Errand {
-            link: permitted,
+            link,
+            origin,
             client,
             now,
             place,
@@ -232,8 +247,20 @@ fn link(arrived: Arrived, config: &Rc<Config>, method: &str, target: &str) -> Js
         })
         .into();
     }
+    let head = wanted.head;
+    let opened = if clean.is_some() {
+        report::REDIRECTED
+    } else {
+        "ok"
+    };
+    if clean.is_some() {
+        // Only whether there is a picture.
+        wanted = Wanted {
+            head: true,
+            ..Wanted::default()
+        };
+    }
     future_to_promise(async move {
-        let head = wanted.head;
         let bucket = bucket::of(&env);
         let result = match &bucket {
             Ok(bucket) => {
@@ -241,25 +268,51 @@ fn link(arrived: Arrived, config: &Rc<Config>, method: &str, target: &str) -> Js
                     Some(known) => known,
                     None => Known::now(&env, config.revocation, now).await,
                 };
-                let revoked = known.check(&env, &permitted, client, now).await;
+                let revoked = known.check(&env, &link, client, now).await;
                 let opening = Opening {
                     client,
                     now,
                     wanted,
+                    clean,
+                    wish: Wish::of(&request, head, &config),
                     limiters: Limiters(config.limits.then_some(&env)),
                     revoked,
                     bucket,
                 };
-                serve::open(permitted, &opening, &config).await
+                serve::open(link, &opening, &config).await
             }
             Err(error) => Err(error.clone()),
         };
         counts::link(
-            result.as_ref().map_or_else(ServeError::code, |_| "ok"),
+            result.as_ref().map_or_else(ServeError::code, |_| opened),
             place,
         );
         Ok(result
-            .unwrap_or_else(|error| serve::refuse(&error, head))
+            .unwrap_or_else(|error| serve::refuse(&error, head, &request, &config))
+            .into())
+    })
+    .into()
+}
+
+/// What concerns no picture, behind the same shield.
+fn answer_aside(
+    aside: Aside,
+    request: Request,
+    env: Env,
+    client: IpAddr,
+    config: Rc<Config>,
+) -> JsValue {
+    future_to_promise(async move {
+        let head = request.method() == "HEAD";
+        let limiters = Limiters(config.limits.then_some(&env));
+        let result = aside.answer(client, &limiters, head).await;
+        let verdict = aside.verdict();
+        counts::link(
+            result.as_ref().map_or_else(ServeError::code, |_| verdict),
+            None,
+        );
+        Ok(result
+            .unwrap_or_else(|error| serve::refuse(&error, head, &request, &config))
             .into())
     })
     .into()

@@ -9,8 +9,10 @@ use shared::image_headers;
 use shared::link::PermittedLink;
 use shared::problem::{self, Problem};
 use shared::range::Bytes;
+use shared::refusal_page;
+use shared::site_file::{self, SiteFile};
 use wasm_bindgen::JsValue;
-use web_sys::Response;
+use web_sys::{Request, Response};
 use worker::ResponseBody;
 
 use crate::bucket::{Asked, Object};
@@ -19,29 +21,75 @@ use crate::js::{self, Lines, Template};
 use crate::limits::{Refusal, hex};
 
 /// The answer that opens what was asked of a picture: 200, 206, 304 or 416. `now` in Unix seconds.
-pub fn picture(object: Object, head: bool, config: &Config, now: u64) -> Response {
+pub fn picture(object: Object, wish: &Wish, config: &Config, now: u64) -> Response {
     let Object { link, asked } = object;
-    if asked.bytes == Bytes::Unsatisfiable {
-        let mut headers = Lines::default();
-        headers.push("content-range", &format!("bytes */{}", asked.size));
-        let request_id = hex(&js::random::<16>());
-        return problem_with(
-            problem::RANGE_NOT_SATISFIABLE,
-            headers,
-            &Context {
-                head,
-                request_id: Some(&request_id),
-                ..Context::default()
-            },
-        );
+    let mut headers = Lines::default();
+    let refused = match asked.bytes {
+        Bytes::Unsatisfiable => {
+            headers.push("content-range", &format!("bytes */{}", asked.size));
+            problem::RANGE_NOT_SATISFIABLE
+        }
+        Bytes::Other => problem::PRECONDITION_FAILED,
+        Bytes::Whole | Bytes::Part { .. } | Bytes::NotModified => {
+            keep_headers(config);
+            let has_type = asked.bytes != Bytes::NotModified;
+            let headers = headers_of(link.link(), has_type, wish.origin.as_deref(), now);
+            return part(asked, headers, wish.head);
+        }
+    };
+    let request_id = hex(&js::random::<16>());
+    let context = Context {
+        head: wish.head,
+        request_id: Some(&request_id),
+        wish: Some(wish),
+        ..Context::default()
+    };
+    problem_with(refused, headers, &context)
+}
+
+/// How a request on the images host is to be answered.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wish {
+    /// Without a body.
+    pub head: bool,
+    /// A refusal as a page.
+    pub page: bool,
+    /// The origin whose scripts may read the answer.
+    pub origin: Option<String>,
+}
+
+impl Wish {
+    /// Reads it from a request.
+    pub fn of(request: &Request, head: bool, config: &Config) -> Self {
+        let mut wish = Self {
+            head,
+            ..Self::default()
+        };
+        let lines = js::wishes_of(request);
+        for (name, value) in js::header_pairs(&lines) {
+            match name {
+                "origin" => {
+                    wish.origin = config.referer.readable_by(Some(value)).map(str::to_owned)
+                }
+                _ => wish.page = refusal_page::is_preferred(value),
+            }
+        }
+        wish
     }
-    keep_headers(config);
-    let has_type = asked.bytes != Bytes::NotModified;
-    part(asked, headers_of(link.link(), has_type, now), head)
+
+    fn push_origin(&self, headers: &mut Lines) {
+        push_origin(self.origin.as_deref(), headers);
+    }
+}
+
+fn push_origin(origin: Option<&str>, headers: &mut Lines) {
+    for (name, value) in origin.map(image_headers::readable_by).into_iter().flatten() {
+        headers.push(name, value);
+    }
 }
 
 /// What depends on the link in the headers of its answer.
-fn headers_of(link: &PermittedLink, has_type: bool, now: u64) -> Lines {
+fn headers_of(link: &PermittedLink, has_type: bool, origin: Option<&str>, now: u64) -> Lines {
     let mut headers = Lines::default();
     headers.push("cache-control", &image_headers::cache_control(link, now));
     if has_type {
@@ -50,6 +98,7 @@ fn headers_of(link: &PermittedLink, has_type: bool, now: u64) -> Lines {
             headers.push("content-disposition", &value);
         }
     }
+    push_origin(origin, &mut headers);
     headers
 }
 
@@ -62,9 +111,9 @@ thread_local! {
 }
 
 /// The number of the headers with which a whole picture is answered; most links have the same.
-pub fn whole_headers(link: &PermittedLink, config: &Config, now: u64) -> u32 {
+pub fn whole_headers(link: &PermittedLink, origin: Option<&str>, config: &Config, now: u64) -> u32 {
     keep_headers(config);
-    let headers = headers_of(link, true, now);
+    let headers = headers_of(link, true, origin, now);
     SETS.with_borrow_mut(|sets| {
         if let Some(number) = sets.get(&headers) {
             return *number;
@@ -89,7 +138,7 @@ fn part(asked: Asked, mut headers: Lines, head: bool) -> Response {
             );
             206
         }
-        Bytes::Whole | Bytes::Unsatisfiable => 200,
+        Bytes::Whole | Bytes::Unsatisfiable | Bytes::Other => 200,
     };
     headers.push("etag", &asked.etag);
     if head && status != 304 {
@@ -131,6 +180,48 @@ pub fn told(status: u16, text: &str, request_id: &str) -> Response {
     js::answer(status, &headers, &body)
 }
 
+/// To a link's clean spelling. Without `Referrer-Policy`: the request that follows must say where it comes from.
+pub fn sent_on(clean: &str) -> Response {
+    let mut headers = Lines::default();
+    headers.push("cache-control", "no-store");
+    headers.push("location", clean);
+    headers.push("x-content-type-options", "nosniff");
+    headers.push("x-robots-tag", "noindex");
+    let (name, value) = image_headers::VARY;
+    headers.push(name, value);
+    headers.push("x-request-id", &hex(&js::random::<16>()));
+    js::answer(302, &headers, &JsValue::UNDEFINED)
+}
+
+/// Yes to the scripts of `origin`.
+pub fn preflight(origin: &str) -> Response {
+    let mut headers = Lines::default();
+    push_origin(Some(origin), &mut headers);
+    for (name, value) in image_headers::PREFLIGHT
+        .into_iter()
+        .chain([image_headers::VARY])
+    {
+        headers.push(name, value);
+    }
+    headers.push("x-request-id", &hex(&js::random::<16>()));
+    js::answer(204, &headers, &JsValue::UNDEFINED)
+}
+
+/// What browsers and crawlers ask every host for.
+pub fn site_file(file: SiteFile, head: bool) -> Response {
+    let (status, text) = file.answer();
+    let mut headers = Lines::default();
+    headers.push("cache-control", site_file::CACHE_CONTROL);
+    headers.push("x-content-type-options", "nosniff");
+    if let Some(text) = text {
+        headers.push("content-type", "text/plain; charset=utf-8");
+        headers.push("content-length", &text.len().to_string());
+    }
+    headers.push("x-request-id", &hex(&js::random::<16>()));
+    let body = text.filter(|_| !head).map(JsValue::from_str);
+    js::answer(status, &headers, &body.unwrap_or(JsValue::UNDEFINED))
+}
+
 /// What a problem's answer knows about its request.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Context<'a> {
@@ -146,6 +237,8 @@ pub struct Context<'a> {
     pub limit: Option<Refusal>,
     /// As the path's clients read it.
     pub shape: Shape,
+    /// On the images host: how it is to be answered.
+    pub wish: Option<&'a Wish>,
 }
 
 /// A problem's answer.
@@ -154,30 +247,37 @@ pub fn problem(problem: Problem, context: &Context<'_>) -> Response {
 }
 
 thread_local! {
-    /// Refusals of links by code and by whether they answer HEAD.
-    static REFUSALS: RefCell<Vec<(&'static str, bool, Template)>> = const { RefCell::new(Vec::new()) };
+    /// Refusals of links by code, by whether they answer HEAD, and by whether they are pages.
+    static REFUSALS: RefCell<Vec<(&'static str, [bool; 2], Template)>> = const { RefCell::new(Vec::new()) };
 }
 
-/// A refusal of a link in which nothing varies: floods of bad links must cost little.
-pub fn refusal(problem: Problem, head: bool) -> Response {
+/// A refusal of a link in which nothing varies but who may read it: floods of bad links must cost little.
+pub fn refusal(problem: Problem, wish: &Wish) -> Response {
+    let kind = [wish.head, wish.page];
+    let mut origin = Lines::default();
+    wish.push_origin(&mut origin);
     REFUSALS.with_borrow_mut(|known| {
         let found = known
             .iter()
-            .find(|(code, for_head, _)| *code == problem.code && *for_head == head);
+            .find(|(code, other, _)| *code == problem.code && *other == kind);
         if let Some((.., template)) = found {
-            return template.answer();
+            return template.answer(&origin);
         }
         let (headers, body) = problem_parts(
             problem,
             Lines::default(),
             &Context {
-                head,
+                head: wish.head,
+                wish: Some(&Wish {
+                    origin: None,
+                    ..wish.clone()
+                }),
                 ..Context::default()
             },
         );
         let template = Template::new(problem.status, &headers, &body);
-        known.push((problem.code, head, template));
-        template.answer()
+        known.push((problem.code, kind, template));
+        template.answer(&origin)
     })
 }
 
@@ -187,7 +287,20 @@ fn problem_with(problem: Problem, headers: Lines, context: &Context<'_>) -> Resp
 }
 
 fn problem_parts(problem: Problem, mut headers: Lines, context: &Context<'_>) -> (Lines, JsValue) {
-    headers.push("content-type", context.shape.media_type());
+    let page = context.wish.is_some_and(|wish| wish.page);
+    if let Some(wish) = context.wish {
+        let (name, value) = image_headers::VARY;
+        headers.push(name, value);
+        wish.push_origin(&mut headers);
+    }
+    if page {
+        headers.push("content-type", refusal_page::MEDIA_TYPE);
+        for (name, value) in refusal_page::headers() {
+            headers.push(name, &value);
+        }
+    } else {
+        headers.push("content-type", context.shape.media_type());
+    }
     headers.push("cache-control", "no-store");
     headers.push("x-content-type-options", "nosniff");
     if problem == problem::UNAUTHORIZED {
@@ -222,6 +335,7 @@ fn problem_parts(problem: Problem, mut headers: Lines, context: &Context<'_>) ->
     };
     let body = match context.head {
         true => JsValue::UNDEFINED,
+        false if page => JsValue::from_str(&refusal_page::page(problem)),
         false => JsValue::from_str(&body()),
     };
     (headers, body)

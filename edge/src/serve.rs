@@ -5,14 +5,16 @@ use std::net::IpAddr;
 use shared::link::{self, LinkError, PermittedLink, UnverifiedLink, VerifiedLink};
 use shared::problem::{self, Problem};
 use shared::referer::FetchHeaders;
-use web_sys::Response;
+use shared::report;
+use shared::site_file::SiteFile;
+use web_sys::{Request, Response};
 use worker::Bucket;
 
 use crate::bucket::{Object, Wanted};
 use crate::config::Config;
 use crate::js;
 use crate::limits::{self, AdmittedLink, Limiters};
-use crate::respond::{self, Context};
+use crate::respond::{self, Context, Wish};
 
 /// A request on the images host. Headers are asked for only when a check needs them.
 pub struct LinkRequest<'a> {
@@ -32,25 +34,104 @@ pub struct LinkRequest<'a> {
 ///
 /// # Errors
 /// [`LinkError`], in the contract's order.
-pub fn permit(request: &LinkRequest<'_>, config: &Config) -> Result<PermittedLink, LinkError> {
+pub fn permit(request: &LinkRequest<'_>, config: &Config) -> Result<Permitted, LinkError> {
     link::check_method(request.method)?;
-    let verified = verify(&UnverifiedLink::parse(request.target)?, request, config)?;
-    let [referer, site, mode, dest] = [
-        "referer",
-        "sec-fetch-site",
-        "sec-fetch-mode",
-        "sec-fetch-dest",
-    ]
-    .map(request.header);
-    verified.permit(
-        &config.referer,
-        &FetchHeaders {
-            referer: referer.as_deref(),
-            site: site.as_deref(),
-            mode: mode.as_deref(),
-            dest: dest.as_deref(),
-        },
-    )
+    let told = || Told::by(request);
+    let (unverified, clean) =
+        UnverifiedLink::parse_tracked(request.target, || told().headers().may_be_sent_on())?;
+    let verified = verify(&unverified, request, config)?;
+    let link = verified.permit(&config.referer, &told().headers())?;
+    Ok(Permitted {
+        link,
+        clean: clean.map(|clean| clean.to_string()),
+    })
+}
+
+/// What the checks let pass.
+pub struct Permitted {
+    /// The link.
+    pub link: PermittedLink,
+    /// Where to send it on to, when trackers hung on it: then it opens nothing.
+    pub clean: Option<String>,
+}
+
+/// What a request says about how it came to be.
+struct Told([Option<String>; 5]);
+
+impl Told {
+    fn by(request: &LinkRequest<'_>) -> Self {
+        let names = [
+            "referer",
+            "origin",
+            "sec-fetch-site",
+            "sec-fetch-mode",
+            "sec-fetch-dest",
+        ];
+        Self(names.map(request.header))
+    }
+
+    fn headers(&self) -> FetchHeaders<'_> {
+        let [referer, origin, site, mode, dest] = self.0.each_ref().map(Option::as_deref);
+        FetchHeaders {
+            referer,
+            origin,
+            site,
+            mode,
+            dest,
+        }
+    }
+}
+
+/// What is asked of the images host that concerns no picture.
+#[derive(Clone, Debug)]
+pub enum Aside {
+    /// Whether the scripts of this origin, which may, are allowed to read pictures.
+    Preflight(String),
+    /// An icon or `robots.txt`.
+    SiteFile(SiteFile),
+}
+
+impl Aside {
+    /// Reads it from a request, before any link is looked at.
+    pub fn of(request: &LinkRequest<'_>, config: &Config) -> Option<Self> {
+        if request.method == "OPTIONS" {
+            let origin = (request.header)("origin");
+            return config
+                .referer
+                .readable_by(origin.as_deref())
+                .map(|origin| Self::Preflight(origin.to_owned()));
+        }
+        SiteFile::at(request.target)
+            .filter(|_| link::check_method(request.method).is_ok())
+            .map(Self::SiteFile)
+    }
+
+    /// Under which verdict it is counted.
+    pub const fn verdict(&self) -> &'static str {
+        match self {
+            Self::Preflight(_) => report::PREFLIGHT,
+            Self::SiteFile(_) => report::SITE_FILE,
+        }
+    }
+
+    /// The answer, behind the flood shield.
+    ///
+    /// # Errors
+    /// [`ServeError::RateLimited`].
+    pub async fn answer(
+        &self,
+        client: IpAddr,
+        limiters: &Limiters<'_>,
+        head: bool,
+    ) -> Result<Response, ServeError> {
+        if !limiters.allow_address(limits::LINKS, client).await {
+            return Err(ServeError::RateLimited);
+        }
+        Ok(match self {
+            Self::Preflight(origin) => respond::preflight(origin),
+            Self::SiteFile(file) => respond::site_file(*file, head),
+        })
+    }
 }
 
 /// The client's address is looked up only for a link that names one: a bad MAC is refused without it.
@@ -78,12 +159,10 @@ pub async fn open(
     let admitted =
         AdmittedLink::admit(link, request.client, &request.limiters, request.revoked).await?;
     let object = Object::open(request.bucket, admitted, &request.wanted).await?;
-    Ok(respond::picture(
-        object,
-        request.wanted.head,
-        config,
-        request.now,
-    ))
+    if let Some(clean) = &request.clean {
+        return Ok(respond::sent_on(clean));
+    }
+    Ok(respond::picture(object, &request.wish, config, request.now))
 }
 
 /// What opening a permitted link takes from its request and its isolate.
@@ -94,6 +173,10 @@ pub struct Opening<'a> {
     pub now: u64,
     /// Range and conditions.
     pub wanted: Wanted,
+    /// Where to send a link on to that had trackers.
+    pub clean: Option<String>,
+    /// How it is to be answered.
+    pub wish: Wish,
     /// The flood shields.
     pub limiters: Limiters<'a>,
     /// Whether the link is revoked.
@@ -104,10 +187,11 @@ pub struct Opening<'a> {
 
 /// Range and conditions of a request.
 pub fn wanted(request: &LinkRequest<'_>) -> Wanted {
-    let [if_none_match, if_range, range] =
-        ["if-none-match", "if-range", "range"].map(request.header);
+    let [if_match, if_none_match, if_range, range] =
+        ["if-match", "if-none-match", "if-range", "range"].map(request.header);
     Wanted {
         head: request.method == "HEAD",
+        if_match,
         if_none_match,
         if_range,
         range,
@@ -144,9 +228,11 @@ impl ServeError {
 }
 
 /// The refusal's answer; what the operator must know is logged here, once.
-pub fn refuse(error: &ServeError, head: bool) -> Response {
+pub fn refuse(error: &ServeError, head: bool, request: &Request, config: &Config) -> Response {
+    let wish = Wish::of(request, head, config);
     let mut context = Context {
         head,
+        wish: Some(&wish),
         ..Context::default()
     };
     match error {
@@ -157,7 +243,7 @@ pub fn refuse(error: &ServeError, head: bool) -> Response {
     }
     let problem = error.problem();
     if context.allow.is_none() && context.limit.is_none() {
-        return respond::refusal(problem, head);
+        return respond::refusal(problem, &wish);
     }
     let request_id = limits::hex(&js::random::<16>());
     context.request_id = Some(&request_id);

@@ -8,7 +8,8 @@ use js_sys::{JsString, Promise};
 use shared::link::{LinkError, PermittedLink};
 use shared::object_key::ObjectKey;
 use wasm_bindgen::prelude::*;
-use web_sys::Response;
+use web_sys::Request;
+use worker::Env;
 
 use crate::config::Config;
 use crate::counts;
@@ -42,6 +43,8 @@ extern "C" {
 pub struct Errand {
     /// The link.
     pub link: PermittedLink,
+    /// The origin whose scripts may read the answer.
+    pub origin: Option<String>,
     /// The client's address.
     pub client: IpAddr,
     /// Unix seconds.
@@ -67,7 +70,7 @@ impl Errand {
         let revoked = verdict.is_err();
         let end = self.at + self.link.key().as_str().len();
         let [from, to] = [self.at, end].map(|at| u32::try_from(at).unwrap_or(0));
-        let headers = respond::whole_headers(&self.link, config, self.now);
+        let headers = respond::whole_headers(&self.link, self.origin.as_deref(), config, self.now);
         let place = self.place.and_then(|at| i32::try_from(at).ok());
         let cached = config.cache.then_some((CACHED_SECONDS, CACHED_UP_TO));
         let (seconds, up_to) = cached.unwrap_or_default();
@@ -98,7 +101,7 @@ pub fn link_opened(place: i32) {
 
 /// Counts and answers what was not opened: `code` says why, `text` what a failing bucket said.
 #[wasm_bindgen]
-pub fn link_refused(code: &str, place: i32, text: &str) -> Response {
+pub fn link_refused(code: &str, place: i32, text: &str, request: &Request, env: &Env) -> JsValue {
     let error = match code {
         "rate_limited" => {
             counts::limited(LINKS.policy);
@@ -109,7 +112,10 @@ pub fn link_refused(code: &str, place: i32, text: &str) -> Response {
         _ => ServeError::Store(text.to_owned()),
     };
     counts::link(error.code(), place_of(place));
-    serve::refuse(&error, false)
+    match crate::configuration(env) {
+        Some(config) => serve::refuse(&error, false, request, &config).into(),
+        None => JsValue::UNDEFINED, // no link gets here without one
+    }
 }
 
 /// Under which other key a picture may lie that is not under this one, since it was kept or let go.

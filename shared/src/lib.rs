@@ -3,7 +3,8 @@
 //! The way of a link: [`link::UnverifiedLink::parse`] reads the raw request target, [`link::UnverifiedLink::verify`]
 //! checks MAC ([`keyring`]), time and address, [`link::VerifiedLink::permit`] the policy of [`referer`],
 //! [`revocation::judge`] what was revoked. Each step's result can only be made by that step. [`image_headers`]
-//! and [`range`] shape the answer; a refusal is a [`problem`], written as [`error_shape`] says.
+//! and [`range`] shape the answer; a refusal is a [`problem`], written as [`error_shape`] says, or for people as a
+//! [`refusal_page`]. [`site_file`] is what browsers ask every host for.
 //!
 //! Limits: [`gcra`] for rates, [`penalty`] for the penalty box; addresses count as [`client_ip`] groups them.
 //!
@@ -27,6 +28,8 @@ pub mod penalty;
 pub mod problem;
 pub mod range;
 pub mod referer;
+pub mod refusal_page;
 pub mod report;
 pub mod revocation;
 pub mod secret_in_query;
+pub mod site_file;

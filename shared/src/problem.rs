@@ -110,6 +110,12 @@ pub const ORIGIN_UNREACHABLE: Problem = Problem::new(
 /// The store cannot be reached.
 pub const STORE_UNAVAILABLE: Problem =
     Problem::new(503, "store_unavailable", "The image store does not answer.");
+/// `If-Match` names another object.
+pub const PRECONDITION_FAILED: Problem = Problem::new(
+    412,
+    "precondition_failed",
+    "The picture is not the one that If-Match names.",
+);
 /// Wrongly set up.
 pub const MISCONFIGURED: Problem =
     Problem::new(503, "misconfigured", "The service is not set up correctly.");

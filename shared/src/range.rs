@@ -16,11 +16,15 @@ pub enum Bytes {
     NotModified,
     /// None lies in the object, 416.
     Unsatisfiable,
+    /// The client wants another object than this one, 412.
+    Other,
 }
 
 /// The conditional headers of a request.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Conditions<'a> {
+    /// `If-Match`.
+    pub if_match: Option<&'a str>,
     /// `If-None-Match`.
     pub if_none_match: Option<&'a str>,
     /// `If-Range`.
@@ -29,18 +33,24 @@ pub struct Conditions<'a> {
     pub range: Option<&'a str>,
 }
 
-/// Decides for an object of `size` bytes with the strong `etag`, quotes included.
+/// Decides for an object of `size` bytes with the strong `etag`, quotes included, in the order of section 13.2.2.
 pub fn select(conditions: &Conditions<'_>, etag: &str, size: u64) -> Bytes {
     if conditions
+        .if_match
+        .is_some_and(|list| !names(list, |tag| tag == etag))
+    {
+        return Bytes::Other;
+    }
+    if conditions
         .if_none_match
-        .is_some_and(|list| matches_any(list, etag))
+        .is_some_and(|list| names(list, |tag| tag.strip_prefix("W/").unwrap_or(tag) == etag))
     {
         return Bytes::NotModified;
     }
     // A weak or older validator, or a date: the whole object is the answer (section 13.1.5).
     if conditions
         .if_range
-        .is_some_and(|validator| validator.trim() != etag)
+        .is_some_and(|validator| bare(validator) != etag)
     {
         return Bytes::Whole;
     }
@@ -49,12 +59,14 @@ pub fn select(conditions: &Conditions<'_>, etag: &str, size: u64) -> Bytes {
         .map_or(Bytes::Whole, |range| parse(range, size))
 }
 
-/// Weak comparison against a list (section 13.1.2).
-fn matches_any(list: &str, etag: &str) -> bool {
-    list.trim() == "*"
-        || list
-            .split(',')
-            .any(|tag| tag.trim().trim_start_matches("W/") == etag)
+/// Whether a list of tags names the object: `*`, or a tag that `is_it`.
+fn names(list: &str, is_it: impl Fn(&str) -> bool) -> bool {
+    bare(list) == "*" || list.split(',').any(|tag| is_it(bare(tag)))
+}
+
+/// Without the white space that headers may have (RFC 9110 section 5.6.3), and no other.
+fn bare(text: &str) -> &str {
+    text.trim_matches([' ', '\t'])
 }
 
 /// A single `bytes` range; several ranges, other units and malformed values mean the whole object, as section 14.2
@@ -63,10 +75,10 @@ fn parse(range: &str, size: u64) -> Bytes {
     let Some((unit, set)) = range.split_once('=') else {
         return Bytes::Whole;
     };
-    if !unit.trim().eq_ignore_ascii_case("bytes") {
+    if !bare(unit).eq_ignore_ascii_case("bytes") {
         return Bytes::Whole;
     }
-    let Some((first, last)) = set.trim().split_once('-') else {
+    let Some((first, last)) = bare(set).split_once('-') else {
         return Bytes::Whole;
     };
     let number = |text: &str| {
@@ -174,6 +186,7 @@ mod tests {
         let ask = |if_none_match, if_range| {
             select(
                 &Conditions {
+                    if_match: None,
                     if_none_match,
                     if_range,
                     range: Some("bytes=0-0"),
@@ -191,6 +204,28 @@ mod tests {
             ask(None, Some("Mon, 01 Jan 2024 00:00:00 GMT")),
             Bytes::Whole
         );
+    }
+
+    #[test]
+    fn another_object_than_the_one_that_is_wanted_is_not_sent() {
+        let ask = |if_match, if_none_match| {
+            let conditions = Conditions {
+                if_match: Some(if_match),
+                if_none_match,
+                range: Some("bytes=0-0"),
+                ..Conditions::default()
+            };
+            select(&conditions, "\"e\"", 100)
+        };
+        let part = Bytes::Part { first: 0, last: 0 };
+        for good in ["\"e\"", "\"x\", \"e\"", "*", "\t\"e\" "] {
+            assert_eq!(ask(good, None), part, "{good}");
+            assert_eq!(ask(good, Some("\"e\"")), Bytes::NotModified, "{good}");
+        }
+        // Strong comparison: a weak tag is never the object's own (section 13.1.1).
+        for bad in ["\"x\"", "W/\"e\"", "e", "", "\"e", "\u{a0}\"e\""] {
+            assert_eq!(ask(bad, Some("\"e\"")), Bytes::Other, "{bad}");
+        }
     }
 
     proptest! {

@@ -1,16 +1,32 @@
-//! Who may embed a picture: the referer policy, a first sieve in front of nothing but verified links.
+//! Who may embed a picture: the referer policy, a first sieve in front of nothing but verified links, and whose scripts
+//! may read it (the CORS protocol of the Fetch standard).
 
 /// The request headers the policy reads, as they came.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct FetchHeaders<'a> {
-    /// `Referer`.
+    /// `Referer`. Several of them, joined by commas and spaces, are no URL, and so that of no allowed page.
     pub referer: Option<&'a str>,
+    /// `Origin`, as `referer`.
+    pub origin: Option<&'a str>,
     /// `Sec-Fetch-Site`.
     pub site: Option<&'a str>,
     /// `Sec-Fetch-Mode`.
     pub mode: Option<&'a str>,
     /// `Sec-Fetch-Dest`.
     pub dest: Option<&'a str>,
+}
+
+impl FetchHeaders<'_> {
+    /// Whether somebody follows a link, or saves what it opens (`empty`), in a browser that says so.
+    pub fn is_top_navigation(&self) -> bool {
+        self.mode == Some("navigate") && matches!(self.dest, Some("document" | "empty"))
+    }
+
+    /// Whether a link with trackers is sent on to its clean spelling: for people, not for what a page embeds. Programs, and
+    /// browsers before 2023, say nothing about how their requests came to be.
+    pub fn may_be_sent_on(&self) -> bool {
+        self.is_top_navigation() || (self.site, self.mode, self.dest) == (None, None, None)
+    }
 }
 
 /// Allowed hosts and what happens to requests that name no page.
@@ -21,6 +37,8 @@ pub struct RefererPolicy {
     pub allow_links: bool,
     /// Whether requests with neither `Referer` nor `Sec-Fetch-Site` pass (programs).
     pub allow_empty: bool,
+    /// Whether pictures are served over https; an `Origin` must have their scheme.
+    pub https: bool,
 }
 
 /// `example.com`, `*.example.com` (one or more whole labels in front), each with or without `:port`.
@@ -124,8 +142,12 @@ fn is_host(host: &str) -> bool {
 }
 
 /// Host and port of an http(s) URL as browsers write it into `Referer`. `None` for anything else: user names, odd
-/// schemes and characters that parsers disagree about are never an allowed host.
+/// schemes, several URLs and characters that parsers disagree about are never an allowed host. What follows the host may
+/// hold raw bytes beyond ASCII, as old browsers send them.
 fn referer_host(referer: &str) -> Option<(&str, Option<u16>)> {
+    if referer.bytes().any(|c| c <= b' ' || c == 0x7f) {
+        return None;
+    }
     let scheme = |name: &str| {
         referer
             .get(..name.len())
@@ -156,25 +178,40 @@ impl RefererPolicy {
             hosts,
             allow_links: true,
             allow_empty: true,
+            https: true,
         })
+    }
+
+    fn is_allowed(&self, host: &str, port: Option<u16>) -> bool {
+        self.hosts.iter().any(|pattern| pattern.matches(host, port))
     }
 
     /// The policy's table, first match wins.
     pub fn allows(&self, headers: &FetchHeaders<'_>) -> bool {
-        let followed = self.allow_links
-            && headers.mode == Some("navigate")
-            && headers.dest == Some("document");
+        let followed = self.allow_links && headers.is_top_navigation();
         if let Some(referer) = headers.referer.filter(|referer| !referer.is_empty()) {
-            let allowed = referer_host(referer).is_some_and(|(host, port)| {
-                self.hosts.iter().any(|pattern| pattern.matches(host, port))
-            });
+            let allowed =
+                referer_host(referer).is_some_and(|(host, port)| self.is_allowed(host, port));
             return allowed || followed;
+        }
+        if self.readable_by(headers.origin).is_some() {
+            return true;
         }
         match headers.site {
             Some("none" | "same-origin" | "same-site") => true,
             Some(_) => followed,
             None => self.allow_empty,
         }
+    }
+
+    /// The `Origin` whose scripts may read what we answer: one of an allowed host, under the pictures' own scheme, as
+    /// browsers write it (RFC 6454 section 7). `null`, which any sandboxed frame can have, never is.
+    pub fn readable_by<'a>(&self, origin: Option<&'a str>) -> Option<&'a str> {
+        let scheme = if self.https { "https://" } else { "http://" };
+        let origin = origin?;
+        let (host, port) = split_port(origin.strip_prefix(scheme)?)?;
+        let port = port.unwrap_or(if self.https { 443 } else { 80 });
+        (is_host(host) && self.is_allowed(host, Some(port))).then_some(origin)
     }
 
     /// `Cross-Origin-Resource-Policy` of pictures on `images_host`: `cross-origin` when an allowed host lies on
@@ -259,10 +296,10 @@ mod tests {
     fn the_table_is_followed_without_a_referer() {
         let ask = |site, mode, dest| {
             policy().allows(&FetchHeaders {
-                referer: None,
                 site,
                 mode,
                 dest,
+                ..FetchHeaders::default()
             })
         };
         assert!(
@@ -273,6 +310,8 @@ mod tests {
         assert!(!ask(Some("cross-site"), Some("no-cors"), Some("image")));
         assert!(!ask(Some("cross-site"), Some("navigate"), Some("iframe")));
         assert!(ask(Some("cross-site"), Some("navigate"), Some("document")));
+        assert!(ask(Some("cross-site"), Some("navigate"), Some("empty")));
+        assert!(!ask(Some("cross-site"), Some("cors"), Some("empty")));
         assert!(!ask(Some("nonsense"), None, None));
         assert!(ask(None, None, None));
         let strict = RefererPolicy {
@@ -287,6 +326,58 @@ mod tests {
             dest: Some("document"),
             ..FetchHeaders::default()
         }));
+    }
+
+    #[test]
+    fn the_origin_of_an_allowed_page_stands_in_for_a_missing_referer() {
+        let ask = |origin, referer| {
+            policy().allows(&FetchHeaders {
+                origin: Some(origin),
+                referer,
+                site: Some("cross-site"),
+                mode: Some("cors"),
+                dest: Some("image"),
+            })
+        };
+        assert!(ask("https://example.com", None));
+        assert!(ask("https://a.example.com:8443", Some("")));
+        assert!(!ask("https://example.com", Some("https://evil.test/")));
+        for foreign in [
+            "https://evil.test",
+            "null",
+            "",
+            "http://example.com",
+            "https://example.com/",
+            "example.com",
+            "https://example.com, https://example.com",
+            "https://example.com https://evil.test",
+            "https://evil.test@example.com",
+            "HTTPS://example.com",
+            "https://example.com.",
+            "https://example.com:",
+        ] {
+            assert!(!ask(foreign, None), "{foreign}");
+            assert_eq!(policy().readable_by(Some(foreign)), None, "{foreign}");
+        }
+        let plain = RefererPolicy {
+            https: false,
+            ..policy()
+        };
+        assert_eq!(
+            plain.readable_by(Some("http://127.0.0.1:8787")),
+            Some("http://127.0.0.1:8787")
+        );
+        assert_eq!(plain.readable_by(Some("https://example.com")), None);
+        assert_eq!(plain.readable_by(None), None);
+    }
+
+    #[test]
+    fn two_referers_are_none_of_ours_and_raw_bytes_behind_the_host_do_no_harm() {
+        assert!(!from("https://example.com/, https://example.com/"));
+        assert!(!from("https://example.com/a b"));
+        assert!(from("https://example.com/gr\u{f6}\u{df}e"));
+        assert!(from("https://example.com/\u{fffd}"));
+        assert!(!from("https://ex\u{e4}mple.com/"));
     }
 
     #[test]
@@ -334,6 +425,16 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn arbitrary_origins_never_panic_and_nothing_foreign_may_read(origin in "(https?://)?[a-z.@:,\\/ ?\\[\\]-]{0,40}(example\\.com)?[:/a-z0-9]{0,4}|.{0,40}") {
+            if let Some(origin) = policy().readable_by(Some(&origin)) {
+                let rest = origin.strip_prefix("https://").unwrap();
+                let host = rest.split(':').next().unwrap();
+                prop_assert!(host == "example.com" || host.ends_with(".example.com"), "{origin}");
+                prop_assert!(rest.bytes().all(|c| c.is_ascii_alphanumeric() || b".:-_".contains(&c)));
+            }
+        }
+
         #[test]
         fn arbitrary_referers_never_panic_and_nothing_foreign_passes(referer in ".{1,60}|https?://[a-z.@:\\\\/#?\\[\\]-]{0,40}") {
             if from(&referer) {

@@ -10,9 +10,19 @@ pub const MAX_TEXT: usize = 16 * 1024;
 /// `kid` of a link that names no key of the ring.
 pub const UNKNOWN_KID: &str = "unknown";
 
-/// Verdicts on a link at the edge: `ok`, else the code of the answer.
-pub const VERDICTS: [&str; 12] = [
+/// A link with trackers, sent to its clean spelling.
+pub const REDIRECTED: &str = "redirected";
+/// A browser asked whether a page's script may read a picture.
+pub const PREFLIGHT: &str = "preflight";
+/// An icon or `robots.txt`, which browsers and crawlers ask every host for.
+pub const SITE_FILE: &str = "site_file";
+
+/// Verdicts on a request to the images host: `ok`, one of the three that concern no picture, else the code of the answer.
+pub const VERDICTS: [&str; 15] = [
     "ok",
+    REDIRECTED,
+    PREFLIGHT,
+    SITE_FILE,
     "method_not_allowed",
     "malformed_link",
     "bad_signature",

@@ -61,6 +61,7 @@ fn every_refused_vector_is_refused_without_the_heap() {
         policy.allow_empty = vector["policy"]["allow_empty"].as_bool().unwrap();
         let headers = FetchHeaders {
             referer: vector["referer"].as_str(),
+            origin: vector["origin"].as_str(),
             site: vector["site"].as_str(),
             mode: vector["mode"].as_str(),
             dest: vector["dest"].as_str(),
@@ -69,9 +70,9 @@ fn every_refused_vector_is_refused_without_the_heap() {
         let now = vector["now"].as_u64().unwrap();
         let client = vector["client"].as_str().map(|text| text.parse().unwrap());
         let open = || -> Result<(), LinkError> {
-            UnverifiedLink::parse(target)?
-                .verify(&ring, now, client)?
-                .permit(&policy, &headers)?;
+            let may_be_sent_on = || headers.may_be_sent_on();
+            let (link, _) = UnverifiedLink::parse_tracked(target, may_be_sent_on)?;
+            link.verify(&ring, now, client)?.permit(&policy, &headers)?;
             Ok(())
         };
         let mut verdict = Ok(());

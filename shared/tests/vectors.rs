@@ -8,6 +8,7 @@
 use std::collections::HashMap;
 
 use serde::Deserialize;
+use shared::image_headers::content_disposition;
 use shared::keyring::Keyring;
 use shared::link::{LinkError, PermittedLink, UnverifiedLink, check_method};
 use shared::referer::{FetchHeaders, RefererPolicy};
@@ -24,6 +25,7 @@ struct Vector {
     now: u64,
     client: Option<String>,
     referer: Option<String>,
+    origin: Option<String>,
     site: Option<String>,
     mode: Option<String>,
     dest: Option<String>,
@@ -49,10 +51,13 @@ struct Revocations {
 struct Expect {
     status: u16,
     code: Option<String>,
+    location: Option<String>,
+    disposition: Option<String>,
 }
 
 impl Vector {
-    fn open(&self) -> Result<PermittedLink, LinkError> {
+    /// The link, and where it is sent on to.
+    fn open(&self) -> Result<(PermittedLink, Option<String>), LinkError> {
         check_method(&self.method)?;
         let ring = Keyring::parse(&self.ring).unwrap();
         let client = self.client.as_deref().map(|text| text.parse().unwrap());
@@ -61,16 +66,19 @@ impl Vector {
         policy.allow_empty = self.policy.allow_empty;
         let headers = FetchHeaders {
             referer: self.referer.as_deref(),
+            origin: self.origin.as_deref(),
             site: self.site.as_deref(),
             mode: self.mode.as_deref(),
             dest: self.dest.as_deref(),
         };
-        let link = UnverifiedLink::parse(&self.target)?
+        let (link, clean) =
+            UnverifiedLink::parse_tracked(&self.target, || headers.may_be_sent_on())?;
+        let link = link
             .verify(&ring, self.now, client)?
             .permit(&policy, &headers)?;
         let names = revocation::names_of_link(&link, client);
         revocation::judge(&link, &names, &self.entries(), self.now)?;
-        Ok(link)
+        Ok((link, clean.map(|clean| clean.to_string())))
     }
 
     fn entries(&self) -> Vec<Entry> {
@@ -102,13 +110,17 @@ fn every_vector_gets_its_answer() {
     let mut wrong = Vec::new();
     for vector in &vectors {
         let got = match vector.open() {
-            Ok(_) => Expect {
-                status: 200,
+            Ok((link, location)) => Expect {
+                status: if location.is_some() { 302 } else { 200 },
                 code: None,
+                disposition: content_disposition(&link).filter(|_| location.is_none()),
+                location,
             },
             Err(error) => Expect {
                 status: error.problem().status,
                 code: Some(error.problem().code.into()),
+                location: None,
+                disposition: None,
             },
         };
         if got != vector.expect {

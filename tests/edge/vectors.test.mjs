@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import fs from "node:fs";
 import path from "node:path";
 import { after, before, test } from "node:test";
+import { isDeepStrictEqual } from "node:util";
 import { ROOT, request, sign, startBucket, startEdge } from "./harness.mjs";
 
 const vectors = JSON.parse(fs.readFileSync(path.join(ROOT, "tests/vectors/links.json"), "utf8"));
@@ -34,7 +35,9 @@ function hooks(vector) {
       "test-policy": `${hosts.join(",")}|${allow_links}|${allow_empty}`,
       "test-now": String(vector.now),
       "test-revoked": revoked.join(","),
-      referer: vector.referer,
+      // As a raw header would come: one byte for each letter that UTF-8 needs.
+      referer: vector.referer && Buffer.from(vector.referer, "utf8").toString("latin1"),
+      origin: vector.origin,
       "sec-fetch-site": vector.site,
       "sec-fetch-mode": vector.mode,
       "sec-fetch-dest": vector.dest,
@@ -47,13 +50,12 @@ test("every vector gets its answer from the wasm build", async () => {
   const wrong = [];
   for (const vector of vectors) {
     const key = vector.target.split("?")[0].slice(1);
-    if (vector.expect.status === 200) bucket.put(key, Buffer.from("picture"));
+    if ([200, 302].includes(vector.expect.status)) bucket.put(key, Buffer.from("picture"));
     const answer = await request(edge, "/", { method: vector.method, headers: hooks(vector), from: vector.client ?? "203.0.113.250" });
-    const code = answer.status === 200 || vector.method === "HEAD" ? null : answer.json().code;
-    const expected = vector.method === "HEAD" ? null : (vector.expect.code ?? null);
-    if (answer.status !== vector.expect.status || code !== expected) {
-      wrong.push(`${vector.name}: ${answer.status} ${code}, not ${JSON.stringify(vector.expect)}`);
-    }
+    const code = [200, 302].includes(answer.status) || vector.method === "HEAD" ? null : answer.json().code;
+    const got = { status: answer.status, code, location: answer.headers.location ?? null, disposition: answer.headers["content-disposition"] ?? null };
+    const expected = { ...vector.expect, code: vector.method === "HEAD" ? null : vector.expect.code };
+    if (!isDeepStrictEqual(got, expected)) wrong.push(`${vector.name}: ${JSON.stringify(got)}, not ${JSON.stringify(expected)}`);
   }
   assert.deepEqual(wrong, []);
 });

@@ -15,11 +15,20 @@ fn main() -> Result<(), String> {
     seeds.extend(["https://example.com", "http://a.b.example.com:8080/x?y#z"].map(String::from));
     let policy =
         RefererPolicy::new(["example.com", "*.example.com"]).map_err(|error| error.to_string())?;
+    let is_ours = |host: &str| host == "example.com" || host.ends_with(".example.com");
     fuzz::run("referer", &seeds, |input| {
         let allowed = policy.allows(&FetchHeaders {
             referer: Some(input),
             ..FetchHeaders::default()
         });
+        if let Some(origin) = policy.readable_by(Some(input)) {
+            let host = origin.strip_prefix("https://").unwrap_or_default();
+            let host = host.split(':').next().unwrap_or_default();
+            if !is_ours(&host.to_ascii_lowercase()) {
+                return Err(format!("scripts of {origin:?} may read"));
+            }
+        }
+        let _ = shared::refusal_page::is_preferred(input);
         if !allowed || input.is_empty() {
             return Ok(());
         }
@@ -37,7 +46,7 @@ fn main() -> Result<(), String> {
             .split(':')
             .next()
             .unwrap_or_default();
-        if host == "example.com" || host.ends_with(".example.com") {
+        if is_ours(host) {
             Ok(())
         } else {
             Err(format!("the foreign host {host:?} passes"))

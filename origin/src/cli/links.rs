@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 use shared::keyring::Keyring;
-use shared::link::{AddressRange, LinkError, UnverifiedLink, fingerprint};
+use shared::link::{AddressRange, LinkError, UnverifiedLink, fingerprint, safe_name};
 use shared::object_key::ObjectKey;
 use shared::revocation::MAX_SINGLE;
 
@@ -24,10 +24,10 @@ pub(super) enum LinkCommand {
         /// Life in seconds; the configured one without it.
         #[arg(long)]
         ttl: Option<u64>,
-        /// Only for this address or range (dotted IPv4 or 32 hex digits, optionally -PREFIX).
+        /// Only for this address or range, in any usual notation.
         #[arg(long)]
         ip: Option<String>,
-        /// Name under which a browser saves it.
+        /// Name under which a browser saves it; what no file name may hold is replaced.
         #[arg(long)]
         dl: Option<String>,
         /// The owner's link epoch.
@@ -141,7 +141,14 @@ pub(super) fn link(
             let key = ObjectKey::parse(&key)?;
             let ip = ip
                 .map(|text| {
-                    AddressRange::parse(&text).map_err(|_| format!("{text:?} is no address range"))
+                    AddressRange::read(&text).map_err(|_| format!("{text:?} is no address range"))
+                })
+                .transpose()?;
+            let extension = key.extension().unwrap_or("");
+            let dl = dl
+                .map(|text| {
+                    safe_name(&text, extension)
+                        .ok_or_else(|| format!("{key} has no extension that a name could end in"))
                 })
                 .transpose()?;
             let images = &settings.images;

@@ -181,7 +181,8 @@ pub struct ImagesSettings {
     pub bind: SocketAddr,
     /// Life of a link in seconds, at most 7 days.
     pub link_seconds: u64,
-    /// Expiries are rounded up to multiples of so many seconds, so that a page rendered again shows the same links.
+    /// The end of a link that was asked for without a `ttl` is rounded up to a multiple of so many seconds, so that a page
+    /// rendered again within them shows the same links and browsers keep the pictures that they have. 0: it is not.
     pub grain_seconds: u64,
     /// The link keyring `kid:key,…`: from the environment only. Without one, and only where this service delivers its
     /// links itself, one is made and kept beside the state.
@@ -205,7 +206,7 @@ impl Default for ImagesSettings {
             deliver: true,
             bind: loopback(8081),
             link_seconds: 3600,
-            grain_seconds: 0,
+            grain_seconds: 300,
             keys: None,
             keys_file: None,
             allowed_hosts: Vec::new(),
@@ -245,6 +246,7 @@ impl ImagesSettings {
             RefererPolicy::new(hosts).map_err(|error| format!("images.allowed_hosts: {error}"))?;
         policy.allow_links = self.allow_links;
         policy.allow_empty = self.allow_empty;
+        policy.https = self.url().starts_with("https://");
         Ok(policy)
     }
 

@@ -1,98 +1,118 @@
 //! The embedded images listener: the edge's walk of a link, by the same shared code, over this service's own store.
 
+mod answer;
+mod asked;
 mod pace;
 
 use std::net::IpAddr;
 
-use actix_web::body::SizedStream;
-use actix_web::http::{Method, StatusCode, header};
-use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, ResponseError, web};
-use futures_util::{StreamExt, stream};
-use shared::image_headers::{self, ALWAYS};
-use shared::link::{LinkError, PermittedLink, UnverifiedLink, check_method};
+use actix_web::http::Method;
+use actix_web::{HttpRequest, HttpResponse, web};
+use shared::link::{CleanTarget, LinkError, PermittedLink, UnverifiedLink, check_method};
 use shared::problem;
-use shared::range::{Bytes, Conditions, select};
-use shared::referer::FetchHeaders;
 use shared::report;
 use shared::revocation;
+use shared::site_file::SiteFile;
 
 use crate::edge_trust::address_of;
-use crate::error::{ApiError, answer};
+use crate::error::ApiError;
 use crate::startup::App;
-use crate::storage::{ByteRange, ObjectInfo, StoreError};
+use crate::storage::{ObjectInfo, StoreError};
+
+use asked::Asked;
 
 /// Every request of the images listener.
 pub async fn serve(request: HttpRequest, app: web::Data<App>) -> HttpResponse {
+    let asked = Asked::of(&request);
     let client = address_of(&request, &app.settings.edge.client_address_header);
-    let link = match permit(&request, &app, client) {
-        Ok(link) => link,
-        Err(error) => {
-            let (target, ring) = (request.uri().path_and_query(), app.publisher.ring.get());
-            let kid = target
-                .and_then(|target| report::kid_named(target.as_str(), &ring))
-                .unwrap_or(report::UNKNOWN_KID);
-            app.metrics
-                .links
-                .with_label_values(&[error.problem().code, kid])
-                .inc();
-            app.watch.links(false, 1);
-            return answer(error.problem());
+    let origin = app.referers.readable_by(asked.fetch().origin);
+    let aside = match *request.method() {
+        Method::OPTIONS => origin.map(|_| (report::PREFLIGHT, answer::preflight())),
+        Method::GET | Method::HEAD => {
+            SiteFile::at(asked.target).map(|file| (report::SITE_FILE, answer::site_file(file)))
         }
+        _ => None,
     };
-    let opened = open(&request, &app, &link, client).await;
-    let verdict = opened
+    let is_link = aside.is_none();
+    let (kid, answered) = match aside {
+        Some(aside) => (None, shielded(&app, client).map(|_| aside)),
+        None => link(&asked, &app, client).await,
+    };
+    let verdict = answered
         .as_ref()
-        .map_or_else(|error| error.problem().code, |_| "ok");
-    app.metrics
-        .links
-        .with_label_values(&[verdict, link.kid()])
-        .inc();
-    app.watch.links(opened.is_ok(), 1);
-    // A problem, whatever an object's key looks like: shapes go by the paths of the API.
-    opened.unwrap_or_else(|error| error.error_response())
+        .map_or_else(|error| error.problem().code, |(verdict, _)| verdict);
+    let kid = kid.as_deref().unwrap_or(report::UNKNOWN_KID);
+    app.metrics.links.with_label_values(&[verdict, kid]).inc();
+    // What concerns no picture is neither opened nor denied.
+    if is_link && verdict != report::REDIRECTED {
+        app.watch.links(answered.is_ok(), 1);
+    }
+    let mut answer = match answered {
+        Ok((_, answer)) => answer,
+        Err(error) => answer::refusal(&error, asked.wants_page()),
+    };
+    answer::let_read(&mut answer, origin);
+    answer
+}
+
+/// A verdict, and its answer.
+type Answered = Result<(&'static str, HttpResponse), ApiError>;
+
+/// A request that must be a link: the key of the ring that it names, and the answer.
+async fn link(asked: &Asked<'_>, app: &App, client: Option<IpAddr>) -> (Option<String>, Answered) {
+    match permit(asked, app, client) {
+        Ok((link, clean)) => {
+            let verdict = clean.map_or("ok", |_| report::REDIRECTED);
+            let opened = open(asked, app, &link, clean, client).await;
+            let answered = opened.map(|answer| (verdict, answer));
+            (Some(link.kid().to_owned()), answered)
+        }
+        Err(error) => {
+            let ring = app.publisher.ring.get();
+            let kid = report::kid_named(asked.target, &ring).map(str::to_owned);
+            (kid, Err(ApiError::Problem(error.problem())))
+        }
+    }
+}
+
+/// Without an address nothing can be limited: then nothing is served, as at the edge.
+fn shielded(app: &App, client: Option<IpAddr>) -> Result<IpAddr, ApiError> {
+    let client = client.ok_or(ApiError::Problem(problem::MISCONFIGURED))?;
+    app.limits.link(client, app.clock.nanos())?;
+    Ok(client)
 }
 
 /// What comes after the checks: limit, revocations, object.
 async fn open(
-    request: &HttpRequest,
+    asked: &Asked<'_>,
     app: &App,
     link: &PermittedLink,
+    clean: Option<CleanTarget<'_>>,
     client: Option<IpAddr>,
 ) -> Result<HttpResponse, ApiError> {
-    // Without an address nothing can be limited: then nothing is served, as at the edge.
-    let client = client.ok_or(ApiError::Problem(problem::MISCONFIGURED))?;
-    app.limits.link(client, app.clock.nanos())?;
+    let client = shielded(app, client)?;
     if let Err(error) = revoked(app, link, client).await? {
         return Err(ApiError::Problem(error.problem()));
     }
-    object(request, app, link).await
+    let info = find(app, link).await?;
+    match clean {
+        Some(clean) => Ok(answer::sent_on(&clean.to_string())),
+        None => answer::picture(asked, app, link, &info).await,
+    }
 }
 
-fn permit(
-    request: &HttpRequest,
+fn permit<'a>(
+    asked: &'a Asked<'_>,
     app: &App,
     client: Option<IpAddr>,
-) -> Result<PermittedLink, LinkError> {
-    check_method(request.method().as_str())?;
-    let text = |name: &str| {
-        request
-            .headers()
-            .get(name)
-            .and_then(|value| value.to_str().ok())
-    };
-    let headers = FetchHeaders {
-        referer: text("referer"),
-        site: text("sec-fetch-site"),
-        mode: text("sec-fetch-mode"),
-        dest: text("sec-fetch-dest"),
-    };
-    let target = request
-        .uri()
-        .path_and_query()
-        .map_or("", |target| target.as_str());
-    UnverifiedLink::parse(target)?
+) -> Result<(PermittedLink, Option<CleanTarget<'a>>), LinkError> {
+    check_method(asked.method)?;
+    let fetch = asked.fetch();
+    let (link, clean) = UnverifiedLink::parse_tracked(asked.target, || fetch.may_be_sent_on())?;
+    let link = link
         .verify(&app.publisher.ring.get(), app.clock.seconds(), client)?
-        .permit(&app.referers, &headers)
+        .permit(&app.referers, &fetch)?;
+    Ok((link, clean))
 }
 
 /// The state itself is at hand here, so there is nothing that could be old: the same entries as at the edge, judged alike.
@@ -116,74 +136,4 @@ async fn find(app: &App, link: &PermittedLink) -> Result<ObjectInfo, StoreError>
         },
         found => found,
     }
-}
-
-async fn object(
-    request: &HttpRequest,
-    app: &App,
-    link: &PermittedLink,
-) -> Result<HttpResponse, ApiError> {
-    let info = find(app, link).await?;
-    let text = |name: header::HeaderName| {
-        request
-            .headers()
-            .get(name)
-            .and_then(|value| value.to_str().ok())
-    };
-    let is_head = request.method() == Method::HEAD;
-    let conditions = Conditions {
-        if_none_match: text(header::IF_NONE_MATCH),
-        if_range: text(header::IF_RANGE),
-        range: text(header::RANGE).filter(|_| !is_head),
-    };
-    let chosen = select(&conditions, &info.etag, info.size);
-    let mut response = headers(app, link, &info);
-    let range = match chosen {
-        Bytes::NotModified => return Ok(response.status(StatusCode::NOT_MODIFIED).finish()),
-        Bytes::Unsatisfiable => {
-            let mut refused = answer(problem::RANGE_NOT_SATISFIABLE);
-            if let Ok(value) = format!("bytes */{}", info.size).parse() {
-                refused.headers_mut().insert(header::CONTENT_RANGE, value);
-            }
-            return Ok(refused);
-        }
-        Bytes::Part { first, last } => {
-            response.status(StatusCode::PARTIAL_CONTENT);
-            response.insert_header((
-                header::CONTENT_RANGE,
-                image_headers::content_range(first, last, info.size),
-            ));
-            Some(ByteRange::Between(first, last))
-        }
-        Bytes::Whole => None,
-    };
-    response.content_type(info.content_type());
-    if is_head {
-        // A body of the true length that is never polled: an empty one would answer `Content-Length: 0`.
-        let unsent = stream::empty::<Result<web::Bytes, ApiError>>();
-        return Ok(response.body(SizedStream::new(info.size, unsent)));
-    }
-    let object = app.store.get(&info.key, range).await?;
-    let length = object.span.1;
-    let body = object.body.map(|part| part.map_err(ApiError::from));
-    let grace = app.settings.server.stalled_seconds;
-    let body = pace::paced(body, app.clock.clone(), grace);
-    Ok(response.no_chunking(length).streaming(body))
-}
-
-fn headers(app: &App, link: &PermittedLink, info: &ObjectInfo) -> HttpResponseBuilder {
-    let mut response = HttpResponse::Ok();
-    for header in ALWAYS {
-        response.insert_header(header);
-    }
-    response.insert_header((
-        header::CACHE_CONTROL,
-        image_headers::cache_control(link, app.clock.seconds()),
-    ));
-    response.insert_header(("cross-origin-resource-policy", app.resource_policy));
-    response.insert_header((header::ETAG, info.etag.clone()));
-    if let Some(disposition) = image_headers::content_disposition(link) {
-        response.insert_header((header::CONTENT_DISPOSITION, disposition));
-    }
-    response
 }

@@ -240,16 +240,24 @@ pub async fn referer(visit: &Visit) -> Verdict {
     let (target, _) = good(visit).await?;
     let images = visit.images()?;
     let mut saw = Vec::new();
-    for (how, referer, site) in [
+    for (how, referer, site, origin) in [
         (
             "with a foreign page's Referer",
             Some("https://hotlink.invalid/gallery"),
+            None,
             None,
         ),
         (
             "with Sec-Fetch-Site: cross-site and no Referer",
             None,
             Some("cross-site"),
+            None,
+        ),
+        (
+            "with a foreign page's Origin",
+            None,
+            Some("cross-site"),
+            Some("https://hotlink.invalid"),
         ),
     ] {
         let mut ask = Ask::get(images, target);
@@ -262,9 +270,16 @@ pub async fn referer(visit: &Visit) -> Verdict {
                 .header("sec-fetch-mode", "no-cors")
                 .header("sec-fetch-dest", "image");
         }
+        if let Some(origin) = origin {
+            ask = ask.header("origin", origin);
+        }
         let answer = visit.http.send(ask).await?;
         ensure(answer.status == 403, || {
             format!("the good link {how}: {}, wanted 403", answer.told())
+        })?;
+        let read = answer.header("access-control-allow-origin");
+        ensure(read.is_none(), || {
+            format!("the good link {how}: its scripts may read the answer")
         })?;
         saw.push(format!("{how} {}", answer.told()));
     }

@@ -2,7 +2,7 @@
 
 use actix_web::{HttpResponse, web};
 use serde::Deserialize;
-use shared::link::AddressRange;
+use shared::link::{AddressRange, safe_name};
 use shared::object_key::ObjectKey;
 use shared::problem;
 
@@ -81,19 +81,27 @@ pub struct LinkBody {
 }
 
 impl LinkBody {
-    fn options(self) -> Result<LinkOptions, ApiError> {
+    /// What it asks of a link to an object with this extension.
+    fn options(self, extension: &str) -> Result<LinkOptions, ApiError> {
         let ip = match self.ip.as_deref() {
-            Some(text) => Some(AddressRange::parse(text).map_err(|_| {
+            Some(text) => Some(AddressRange::read(text).map_err(|_| {
                 ApiError::Invalid(
-                    "ip must be dotted IPv4 or 32 hex digits, optionally -PREFIX".into(),
+                    "ip must be an IPv4 or IPv6 address, or a range ADDRESS/PREFIX whose other bits are zero"
+                        .into(),
                 )
+            })?),
+            None => None,
+        };
+        let dl = match self.dl.as_deref() {
+            Some(text) => Some(safe_name(text, extension).ok_or_else(|| {
+                ApiError::Invalid("dl cannot name a picture of this kind".into())
             })?),
             None => None,
         };
         Ok(LinkOptions {
             ttl: self.ttl,
             ip,
-            dl: self.dl,
+            dl,
         })
     }
 }
@@ -111,8 +119,8 @@ pub async fn link(
     } else {
         crate::generate::read_json(&body)?
     };
-    let options = body.options()?;
     let row = find(&app, &caller, &id).await?;
+    let options = body.options(row.key.extension().unwrap_or(""))?;
     let epoch = app.state.user(&caller.user_id).await?.link_epoch;
     Ok(HttpResponse::Ok().json(image_answer(
         &row,

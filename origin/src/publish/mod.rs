@@ -21,11 +21,11 @@ pub struct SignedLink {
 /// What a caller may ask of a link.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LinkOptions {
-    /// Life in seconds; the configured one without it.
+    /// Life in seconds; the configured one without it, rounded to the grain.
     pub ttl: Option<u64>,
     /// Only for clients in this range.
     pub ip: Option<AddressRange>,
-    /// Name to save as.
+    /// Name to save as, as [`shared::link::safe_name`] makes it.
     pub dl: Option<String>,
 }
 
@@ -61,11 +61,11 @@ impl Publisher {
         options: &LinkOptions,
         now: u64,
     ) -> Result<SignedLink, SignError> {
-        let life = options.ttl.unwrap_or(self.life);
-        if !(1..=MAX_LIFE).contains(&life) {
-            return Err(SignError::Life);
-        }
-        let exp = round_up(now + life, self.grain, now);
+        let exp = match options.ttl {
+            Some(life) if (1..=MAX_LIFE).contains(&life) => now + life,
+            Some(_) => return Err(SignError::Life),
+            None => round_up(now + self.life, self.grain, now),
+        };
         let path = SignRequest {
             key,
             exp,
@@ -78,5 +78,42 @@ impl Publisher {
             url: format!("{}{path}", self.base),
             expires_at: crate::clock::rfc3339(exp),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn publisher() -> Publisher {
+        let ring = Keyring::parse("k1:QkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkI=");
+        Publisher::new(ring.unwrap(), "https://img.example.com", 3600, 300)
+    }
+
+    #[test]
+    fn links_are_the_same_within_a_grain_and_last_at_least_their_life() {
+        let key = ObjectKey::parse("generated/u/a.png").unwrap();
+        let at = |now| {
+            publisher()
+                .link(&key, 0, &LinkOptions::default(), now)
+                .unwrap()
+        };
+        let first = at(1_800_000_001);
+        for now in [1_800_000_002, 1_800_000_150, 1_800_000_300] {
+            assert_eq!(at(now), first, "{now}");
+        }
+        assert_ne!(at(1_800_000_301), first);
+        assert!(first.url.contains("exp=1800003900&"), "{}", first.url);
+    }
+
+    #[test]
+    fn a_life_that_was_asked_for_is_kept_to_the_second() {
+        let key = ObjectKey::parse("generated/u/a.png").unwrap();
+        let options = LinkOptions {
+            ttl: Some(7),
+            ..LinkOptions::default()
+        };
+        let link = publisher().link(&key, 0, &options, 1_800_000_001).unwrap();
+        assert!(link.url.contains("exp=1800000008&"), "{}", link.url);
     }
 }

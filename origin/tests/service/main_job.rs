@@ -188,11 +188,11 @@ fn a_fresh_link_carries_what_was_asked_for() {
         json!({ "ttl": 604_801 }),
         json!({ "ttl": -1 }),
         json!({ "ttl": "60" }),
-        json!({ "dl": "heart.jpg" }),
-        json!({ "dl": "../x.png" }),
-        json!({ "dl": "con.png" }),
+        json!({ "dl": 7 }),
         json!({ "ip": "127.0.0.1-24" }),
-        json!({ "ip": "::1" }),
+        json!({ "ip": "127.0.0.1/24" }),
+        json!({ "ip": "::1/129" }),
+        json!({ "ip": "localhost" }),
         json!({ "ep": 1 }),
         json!([]),
     ] {
@@ -202,6 +202,75 @@ fn a_fresh_link_carries_what_was_asked_for() {
             "{bad}"
         );
     }
+}
+
+#[test]
+fn any_name_and_any_notation_of_an_address_become_those_of_a_link() {
+    let service = Service::start(&[]);
+    let token = service.token(ALL_SCOPES);
+    let image = service.picture(&token);
+    let path = format!("/api/images/{}/link", image["id"].as_str().unwrap());
+    let ask = |body: serde_json::Value| {
+        let answer = service.post(&path).token(&token).json(&body).send();
+        answer.ok().json()["url"].as_str().unwrap().to_owned()
+    };
+    let saved_as = |name: &str| {
+        let got = service.link(&ask(json!({ "dl": name }))).send().ok();
+        got.header("content-disposition").unwrap().to_owned()
+    };
+    for (name, header) in [
+        ("heart.jpg", "attachment; filename=\"heart.png\""),
+        ("con.png", "attachment; filename=\"_con.png\""),
+        (
+            "größe.png",
+            "attachment; filename=\"gr__e.png\"; filename*=UTF-8''gr%C3%B6%C3%9Fe.png",
+        ),
+        (
+            "my picture.png",
+            "attachment; filename=\"my picture.png\"; filename*=UTF-8''my%20picture.png",
+        ),
+        (
+            "(1).png",
+            "attachment; filename=\"(1).png\"; filename*=UTF-8''%281%29.png",
+        ),
+        (
+            "a.b.png",
+            "attachment; filename=\"a.b.png\"; filename*=UTF-8''a.b.png",
+        ),
+        ("../x\r\n\".png", "attachment; filename=\"_x___.png\""),
+    ] {
+        assert_eq!(saved_as(name), header, "{name}");
+    }
+    for (ip, written, opens) in [
+        ("127.0.0.0/8", "ip=127.0.0.0-8&", true),
+        ("::ffff:127.0.0.1", "ip=127.0.0.1&", true),
+        ("203.0.113.0/24", "ip=203.0.113.0-24&", false),
+        ("2001:db8::1", "ip=20010db8000000000000000000000001&", false),
+        (
+            "2001:db8::/64",
+            "ip=20010db8000000000000000000000000-64&",
+            false,
+        ),
+    ] {
+        let url = ask(json!({ "ip": ip }));
+        assert!(url.contains(written), "{ip}: {url}");
+        let status = service.link(&url).send().status;
+        assert_eq!(status, if opens { 200 } else { 403 }, "{ip}");
+    }
+}
+
+#[test]
+fn a_list_shows_the_same_links_within_the_grain() {
+    // A grain that no run crosses.
+    let service = Service::start(&[("SIGNET_IMAGES__GRAIN_SECONDS", "86400")]);
+    let token = service.token(ALL_SCOPES);
+    let made = service.picture(&token)["url"].as_str().unwrap().to_owned();
+    for _ in 0..3 {
+        let list = service.get("/api/images").token(&token).send().ok().json();
+        assert_eq!(list["images"][0]["url"].as_str(), Some(made.as_str()));
+        std::thread::sleep(std::time::Duration::from_millis(1_100));
+    }
+    assert_eq!(service.link(&made).send().status, 200);
 }
 
 #[test]

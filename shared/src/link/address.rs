@@ -32,6 +32,38 @@ impl AddressRange {
         Self::new(network, prefix)
     }
 
+    /// Reads what people and programs write: an address or a range in CIDR notation (RFC 4632, RFC 4291 section 2.3) or
+    /// with a netmask (`203.0.113.0/255.255.255.0`), and the spelling of links. Host bits must be zero in each; addresses and ranges inside `::ffff:0:0/96` are the IPv4 in them.
+    ///
+    /// # Errors
+    /// [`InvalidRange`].
+    pub fn read(text: &str) -> Result<Self, InvalidRange> {
+        let (address, prefix) = match text.split_once(['/', '-']) {
+            Some((address, prefix)) => (address, Some(prefix)),
+            None => (text, None),
+        };
+        let address = match u128::from_str_radix(address, 16) {
+            Ok(bits) if address.len() == 32 && !address.starts_with('+') => {
+                IpAddr::V6(Ipv6Addr::from_bits(bits))
+            }
+            _ => address.parse().map_err(|_| InvalidRange)?,
+        };
+        let prefix = match prefix {
+            Some(text) => decimal(text, 128)
+                .or_else(|| netmask(text).filter(|_| address.is_ipv4()))
+                .ok_or(InvalidRange)?,
+            None => width(address),
+        };
+        let (address, prefix) = match (address, address.to_canonical()) {
+            // A range that is wider than the IPv4 inside it says something about no client.
+            (IpAddr::V6(_), v4 @ IpAddr::V4(_)) => {
+                (v4, prefix.checked_sub(96).ok_or(InvalidRange)?)
+            }
+            (address, _) => (address, prefix),
+        };
+        Self::new(address, prefix)
+    }
+
     /// # Errors
     /// [`InvalidRange`] when the prefix is too long, host bits are set, or the address is a v4-mapped IPv6.
     pub fn new(network: IpAddr, prefix: u8) -> Result<Self, InvalidRange> {
@@ -102,6 +134,15 @@ fn decimal(text: &str, max: u16) -> Option<u8> {
         .ok()
         .filter(|&n| n <= max)
         .and_then(|n| u8::try_from(n).ok())
+}
+
+/// The length of a netmask's prefix.
+fn netmask(text: &str) -> Option<u8> {
+    let bits = text.parse::<Ipv4Addr>().ok()?.to_bits();
+    let ones = bits.leading_ones();
+    (bits.count_ones() == ones)
+        .then_some(ones)
+        .and_then(|ones| u8::try_from(ones).ok())
 }
 
 fn dotted_v4(text: &str) -> Result<Ipv4Addr, InvalidRange> {
@@ -194,7 +235,77 @@ mod tests {
         }
     }
 
+    #[test]
+    fn every_usual_notation_becomes_the_one_of_links() {
+        for (text, range) in [
+            ("203.0.113.9", "203.0.113.9"),
+            ("203.0.113.9/32", "203.0.113.9"),
+            ("203.0.113.0/24", "203.0.113.0-24"),
+            ("203.0.113.0-24", "203.0.113.0-24"),
+            ("203.0.113.0/255.255.255.0", "203.0.113.0-24"),
+            ("0.0.0.0/0", "0.0.0.0-0"),
+            ("2001:db8::1", "20010db8000000000000000000000001"),
+            ("2001:DB8:0:0:0:0:0:1", "20010db8000000000000000000000001"),
+            ("2001:db8::/64", "20010db8000000000000000000000000-64"),
+            (
+                "20010DB8000000000000000000000001",
+                "20010db8000000000000000000000001",
+            ),
+            (
+                "20010db8000000000000000000000000-64",
+                "20010db8000000000000000000000000-64",
+            ),
+            ("::ffff:203.0.113.9", "203.0.113.9"),
+            ("::ffff:cb00:7109", "203.0.113.9"),
+            ("::ffff:203.0.113.0/120", "203.0.113.0-24"),
+            ("::ffff:0:0/96", "0.0.0.0-0"),
+            ("::/0", "00000000000000000000000000000000-0"),
+            ("::1", "00000000000000000000000000000001"),
+        ] {
+            let read = AddressRange::read(text).unwrap();
+            assert_eq!(read.to_string(), range, "{text}");
+            assert_eq!(AddressRange::parse(range), Ok(read), "{text}");
+        }
+        for bad in [
+            "",
+            "/",
+            "/24",
+            "localhost",
+            "203.0.113",
+            "203.0.113.9/24",
+            "2001:db8::1/64",
+            "203.0.113.0/33",
+            "203.0.113.0/",
+            "203.0.113.0/-1",
+            "203.0.113.0/024",
+            "203.0.113.0/24/24",
+            "203.0.113.0/255.0.255.0",
+            "2001:db8::/255.255.0.0",
+            "2001:db8::/129",
+            "fe80::1%eth0",
+            "[2001:db8::1]",
+            "::ffff:0:0/95",
+            "010.0.0.1",
+            " 203.0.113.9",
+            "203.0.113.9:80",
+            "+0010db8000000000000000000000001",
+        ] {
+            assert_eq!(AddressRange::read(bad), Err(InvalidRange), "{bad}");
+        }
+    }
+
     proptest! {
+        #[test]
+        fn what_is_read_in_any_notation_is_a_range_that_links_carry(text in "[0-9a-f:./-]{0,44}|.{0,40}|::ffff:[0-9.]{7,15}/[0-9]{1,3}") {
+            if let Ok(range) = AddressRange::read(&text) {
+                prop_assert_eq!(AddressRange::parse(&range.to_string()), Ok(range));
+            }
+            // Whoever wrote the spelling of links is understood as before.
+            if let Ok(range) = AddressRange::parse(&text) {
+                prop_assert_eq!(AddressRange::read(&text), Ok(range));
+            }
+        }
+
         #[test]
         fn arbitrary_text_never_panics_and_what_is_read_is_written_back(text in "[0-9a-f.-]{0,36}|.{0,40}") {
             if let Ok(range) = AddressRange::parse(&text) {

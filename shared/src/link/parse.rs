@@ -1,6 +1,7 @@
 //! The shape of a link: from the raw request target to named parts, without allocating.
 
-use super::{AddressRange, LinkError, is_download_name};
+use super::name::{self, MAX_WIDE_BYTES};
+use super::{AddressRange, LinkError};
 use crate::{b64, keyring, object_key};
 
 /// A link of the right shape, about which nothing is known yet. Its parts are private until the MAC was checked.
@@ -14,6 +15,8 @@ pub struct UnverifiedLink<'a> {
     pub(super) sig: &'a str,
     pub(super) exp: u64,
     pub(super) dl: Option<&'a str>,
+    /// As it stands: base64url.
+    pub(super) dn: Option<&'a str>,
     pub(super) ep: u64,
     pub(super) ip: Option<AddressRange>,
 }
@@ -29,10 +32,7 @@ impl<'a> UnverifiedLink<'a> {
             Some((path, query)) => (path, Some(query)),
             None => (target, None),
         };
-        let key = path
-            .strip_prefix('/')
-            .filter(|key| object_key::is_valid(key) && object_key::is_linkable(key))
-            .ok_or(LinkError::Malformed)?;
+        let key = key_of(path).ok_or(LinkError::Malformed)?;
         let query = query.ok_or(LinkError::BadSignature)?;
         if !query.split('&').any(|pair| pair.starts_with("sig=")) {
             return Err(LinkError::BadSignature);
@@ -40,8 +40,15 @@ impl<'a> UnverifiedLink<'a> {
         Self::parse_query(key, query).ok_or(LinkError::Malformed)
     }
 
+    /// As [`Self::parse`], of the two sides of the question mark.
+    pub(super) fn parse_parts(path: &'a str, query: &'a str) -> Option<Self> {
+        Self::parse_query(key_of(path)?, query)
+    }
+
     fn parse_query(key: &'a str, query: &'a str) -> Option<Self> {
-        let (mut exp, mut kid, mut sig, mut dl, mut ep, mut ip) = (None, None, None, None, 0, None);
+        let (mut exp, mut kid, mut sig, mut dl, mut dn) = (None, None, None, None, None);
+        let (mut ep, mut ip) = (0, None);
+        let extension = object_key::extension_of(key).unwrap_or("");
         let mut last = "";
         for pair in query.split('&') {
             let (name, value) = pair.split_once('=')?;
@@ -51,12 +58,15 @@ impl<'a> UnverifiedLink<'a> {
             }
             last = name;
             match name {
-                "dl" => {
-                    dl = Some(value)
-                        .filter(|name| {
-                            is_download_name(name, object_key::extension_of(key).unwrap_or(""))
-                        })
-                        .map(Some)?
+                "dl" if name::is_download_name(value, extension) => dl = Some(value),
+                // One name at most, and each in one of the two ways.
+                "dn" if dl.is_none() => {
+                    let mut buffer = [0; MAX_WIDE_BYTES];
+                    let name = name::decode(value, &mut buffer)?;
+                    if !name::is_wide_name(name, extension) {
+                        return None;
+                    }
+                    dn = Some(value);
                 }
                 "ep" => ep = number(value)?,
                 "exp" => exp = Some(number(value)?),
@@ -80,10 +90,17 @@ impl<'a> UnverifiedLink<'a> {
             sig,
             exp: exp?,
             dl,
+            dn,
             ep,
             ip,
         })
     }
+}
+
+/// The object that a path names, where links to it may exist.
+fn key_of(path: &str) -> Option<&str> {
+    path.strip_prefix('/')
+        .filter(|key| object_key::is_valid(key) && object_key::is_linkable(key))
 }
 
 /// `[A-Za-z0-9._-]{1,128}`.

@@ -1,6 +1,7 @@
 //! Making links.
 
-use super::{AddressRange, MAX_LIFE, is_download_name, verify};
+use super::name::{encode, is_download_name, is_wide_name};
+use super::{AddressRange, MAX_LIFE, verify};
 use crate::{b64, keyring::Keyring, object_key::ObjectKey};
 
 /// What a link is to say. `now` and `exp` in Unix seconds.
@@ -10,7 +11,7 @@ pub struct SignRequest<'a> {
     pub key: &'a ObjectKey,
     /// End of its life: valid while `now < exp`.
     pub exp: u64,
-    /// Name under which a browser saves it.
+    /// Name under which a browser saves it, as [`super::safe_name`] makes it: in `dl` where that takes it, else in `dn`.
     pub dl: Option<&'a str>,
     /// The owner's link epoch; 0 is left out.
     pub ep: u64,
@@ -25,7 +26,7 @@ pub enum SignError {
     NotLinkable,
     /// `exp` is not after `now`, or over 7 days ahead, or beyond 12 digits.
     Life,
-    /// `dl` is not a safe name with the object's own extension.
+    /// The name is not a safe one with the object's own extension.
     DownloadName,
     /// `ep` has more than 12 digits.
     Epoch,
@@ -37,7 +38,7 @@ impl std::fmt::Display for SignError {
             Self::NotLinkable => "no link exists for objects under temp/",
             Self::Life => "a link must end after now and within 7 days",
             Self::DownloadName => {
-                "a download name has 1 to 100 characters A-Z a-z 0-9 _ -, a dot, the object's own extension, and is no device name"
+                "a download name has 100 characters A-Z a-z 0-9 _ - or 96 bytes of others at most, a dot, the object's own extension, no separators, controls or characters that Windows reserves, and is no device name"
             }
             Self::Epoch => "the link epoch is out of range",
         })
@@ -76,14 +77,15 @@ impl SignRequest<'_> {
         if self.ep > MAX_NUMBER {
             return Err(SignError::Epoch);
         }
-        if self
-            .dl
-            .is_some_and(|name| !is_download_name(name, self.key.extension().unwrap_or("")))
-        {
-            return Err(SignError::DownloadName);
-        }
+        let extension = self.key.extension().unwrap_or("");
+        let name = match self.dl {
+            None => None,
+            Some(name) if is_download_name(name, extension) => Some(("dl", name.to_owned())),
+            Some(name) if is_wide_name(name, extension) => Some(("dn", encode(name))),
+            Some(_) => return Err(SignError::DownloadName),
+        };
         let signing = ring.signing();
-        let mut link = String::with_capacity(self.key.as_str().len() + 160);
+        let mut link = String::with_capacity(self.key.as_str().len() + 240);
         link.push('/');
         link.push_str(self.key.as_str());
         let query = link.len() + 1;
@@ -93,8 +95,8 @@ impl SignRequest<'_> {
             }
         };
         let mut separator = "?";
-        if let Some(dl) = self.dl {
-            push(separator, "dl", dl);
+        if let Some((parameter, name)) = name {
+            push(separator, parameter, &name);
             separator = "&";
         }
         if self.ep > 0 {

@@ -98,8 +98,19 @@ fn signers_refuse_what_verifiers_would() {
         .is_ok()
     );
     for dl in [
-        "a.jpg", "a", ".png", "a.b.png", "con.png", "aux.png", "COM1.png", "lpt9.png", "a b.png",
-        "ä.png",
+        "a.jpg",
+        "a",
+        ".png",
+        "con.png",
+        "aux.png",
+        "COM1.png",
+        "lpt9.png",
+        "con.b.png",
+        " b.png",
+        "a/b.png",
+        "a\\b.png",
+        "a:b.png",
+        "a\u{308}.png",
     ] {
         assert_eq!(
             sign(SignRequest {
@@ -110,7 +121,15 @@ fn signers_refuse_what_verifiers_would() {
             "{dl}"
         );
     }
-    for dl in ["a.png", "com.png", "com10.png", "console.png"] {
+    for dl in [
+        "a.png",
+        "com.png",
+        "com10.png",
+        "console.png",
+        "a.b.png",
+        "a b.png",
+        "ä.png",
+    ] {
         assert!(
             sign(SignRequest {
                 dl: Some(dl),
@@ -122,6 +141,30 @@ fn signers_refuse_what_verifiers_would() {
     }
     let temp = ObjectKey::parse("temp/a.png").unwrap();
     assert_eq!(sign(request(&temp)), Err(SignError::NotLinkable));
+}
+
+#[test]
+fn a_name_stands_in_dl_where_that_takes_it_and_else_in_dn() {
+    let key = ObjectKey::parse("generated/u/a.png").unwrap();
+    for (name, parameter) in [
+        ("größe.png", "dn=Z3LDtsOfZS5wbmc"),
+        ("my picture.png", "dn=bXkgcGljdHVyZS5wbmc"),
+        ("cat.png", "dl=cat.png"),
+    ] {
+        let link = SignRequest {
+            dl: Some(name),
+            ..request(&key)
+        }
+        .sign(&ring(), NOW)
+        .unwrap();
+        assert!(link.contains(&format!("?{parameter}&exp=")), "{link}");
+        let verified = UnverifiedLink::parse(&link)
+            .unwrap()
+            .verify(&ring(), NOW, None);
+        let policy = RefererPolicy::new([]).unwrap();
+        let permitted = verified.unwrap().permit(&policy, &FetchHeaders::default());
+        assert_eq!(permitted.unwrap().download_name(), Some(name));
+    }
 }
 
 #[test]
@@ -373,7 +416,9 @@ fn fields() -> impl Strategy<Value = Fields> {
             .prop_filter("a key", |key| ObjectKey::parse(key).is_ok()),
         NOW + 1..NOW + MAX_LIFE,
         proptest::option::of(
-            "[a-z0-9_-]{1,5}\\.png".prop_filter("no device", |name| is_download_name(name, "png")),
+            "[a-z0-9_-]{1,5}\\.png|[a-z äß().]{1,9}\\.png".prop_filter("a name", |name| {
+                is_download_name(name, "png") || is_wide_name(name, "png")
+            }),
         ),
         0u64..30,
         proptest::option::of((any::<u32>(), 0u8..=32)),
@@ -406,7 +451,6 @@ proptest! {
         let unverified = UnverifiedLink::parse(&link).unwrap();
         prop_assert_eq!(unverified.key, &fields.0);
         prop_assert_eq!(unverified.exp, fields.1);
-        prop_assert_eq!(unverified.dl, fields.2.as_deref());
         prop_assert_eq!(unverified.ep, fields.3);
         let client = fields.4.map(|(bits, _)| IpAddr::V4(bits.into()));
         prop_assert_eq!(verdict(&link, NOW, client), Ok(()));

@@ -6,6 +6,7 @@ use hmac::{Hmac, Mac};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
+use super::name::{self, MAX_WIDE_BYTES};
 use super::{CLOCK_SKEW, LinkError, MAX_LIFE, UnverifiedLink, VERSION};
 use crate::keyring::{Key, Keyring};
 use crate::object_key::ObjectKey;
@@ -76,11 +77,17 @@ impl VerifiedLink<'_> {
         let link = self.0;
         // The shape was checked while parsing; a key that is none cannot get here.
         let key = ObjectKey::parse(link.key).map_err(|_| LinkError::Malformed)?;
+        let mut buffer = [0; MAX_WIDE_BYTES];
+        let wide = match link.dn {
+            None => None,
+            Some(value) => Some(name::decode(value, &mut buffer).ok_or(LinkError::Malformed)?),
+        };
         Ok(PermittedLink {
             key,
             exp: link.exp,
             kid: link.kid.into(),
-            dl: link.dl.map(Into::into),
+            is_wide: wide.is_some(),
+            name: link.dl.or(wide).map(Into::into),
             ep: link.ep,
             fingerprint: fingerprint(link.sig),
         })
@@ -106,7 +113,8 @@ pub struct PermittedLink {
     key: ObjectKey,
     exp: u64,
     kid: Box<str>,
-    dl: Option<Box<str>>,
+    name: Option<Box<str>>,
+    is_wide: bool,
     ep: u64,
     fingerprint: [u8; 16],
 }
@@ -129,7 +137,12 @@ impl PermittedLink {
 
     /// Name under which a browser saves it.
     pub fn download_name(&self) -> Option<&str> {
-        self.dl.as_deref()
+        self.name.as_deref()
+    }
+
+    /// Whether that name came in `dn`: it may hold any letter.
+    pub fn is_wide_name(&self) -> bool {
+        self.is_wide
     }
 
     /// The owner's link epoch when it was signed.
