@@ -194,8 +194,8 @@ fn link(arrived: Arrived, config: &Rc<Config>, method: &str, target: &str) -> Js
     };
     if let Some(aside) = Aside::of(&facts, config) {
         let Some(client) = client() else {
-            js::log_error(NO_ADDRESS);
-            return closed(problem::MISCONFIGURED, method, target);
+            return serve::refuse(&ServeError::NoAddress, method == "HEAD", &request, config)
+                .into();
         };
         return answer_aside(aside, request, env, client, Rc::clone(config));
     }
@@ -210,8 +210,7 @@ fn link(arrived: Arrived, config: &Rc<Config>, method: &str, target: &str) -> Js
     };
     let mut wanted = serve::wanted(&facts);
     let Some(client) = client() else {
-        js::log_error(NO_ADDRESS);
-        return closed(problem::MISCONFIGURED, method, target);
+        return serve::refuse(&ServeError::NoAddress, method == "HEAD", &request, config).into();
     };
     let known = given.or_else(|| Known::at_hand(config.revocation, now));
     // Nearly always at hand; what may be revoked is asked for once more.

@@ -181,8 +181,9 @@ pub fn told(status: u16, text: &str, request_id: &str) -> Response {
 }
 
 /// To a link's clean spelling. Without `Referrer-Policy`: the request that follows must say where it comes from.
-pub fn sent_on(clean: &str) -> Response {
+pub fn sent_on(clean: &str, wish: &Wish) -> Response {
     let mut headers = Lines::default();
+    wish.push_origin(&mut headers);
     headers.push("cache-control", "no-store");
     headers.push("location", clean);
     headers.push("x-content-type-options", "nosniff");

@@ -160,7 +160,7 @@ pub async fn open(
         AdmittedLink::admit(link, request.client, &request.limiters, request.revoked).await?;
     let object = Object::open(request.bucket, admitted, &request.wanted).await?;
     if let Some(clean) = &request.clean {
-        return Ok(respond::sent_on(clean));
+        return Ok(respond::sent_on(clean, &request.wish));
     }
     Ok(respond::picture(object, &request.wish, config, request.now))
 }
@@ -209,6 +209,8 @@ pub enum ServeError {
     NotFound,
     /// The bucket failed; the text is for the log.
     Store(String),
+    /// The front did not say who asks.
+    NoAddress,
 }
 
 impl ServeError {
@@ -218,6 +220,7 @@ impl ServeError {
             Self::RateLimited => problem::RATE_LIMITED,
             Self::NotFound => problem::NOT_FOUND,
             Self::Store(_) => problem::STORE_UNAVAILABLE,
+            Self::NoAddress => problem::MISCONFIGURED,
         }
     }
 
@@ -239,6 +242,7 @@ pub fn refuse(error: &ServeError, head: bool, request: &Request, config: &Config
         ServeError::Link(LinkError::MethodNotAllowed) => context.allow = Some("GET, HEAD"),
         ServeError::RateLimited => context.limit = Some(limits::LINKS.into()),
         ServeError::Store(why) => js::log_error(&format!("edge: the bucket failed: {why}")),
+        ServeError::NoAddress => js::log_error(crate::NO_ADDRESS),
         ServeError::Link(_) | ServeError::NotFound => {}
     }
     let problem = error.problem();

@@ -226,6 +226,7 @@ impl ApiError {
 
     fn add_headers(&self, answer: &mut HttpResponseBuilder) {
         answer.insert_header((header::CACHE_CONTROL, "no-store"));
+        answer.insert_header((header::X_CONTENT_TYPE_OPTIONS, "nosniff"));
         match self {
             Self::Anonymous => {
                 answer.insert_header((header::WWW_AUTHENTICATE, access_token::FIRST_CHALLENGE));

@@ -121,7 +121,6 @@ pub fn site_file(file: SiteFile) -> HttpResponse {
 pub fn refusal(error: &ApiError, page: bool) -> HttpResponse {
     let mut answer = error.error_response();
     insert(&mut answer, VARY.0, VARY.1);
-    insert(&mut answer, NOSNIFF.0, NOSNIFF.1);
     if !page {
         return answer;
     }

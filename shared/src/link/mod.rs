@@ -7,6 +7,7 @@
 mod address;
 mod error;
 mod name;
+mod nfc;
 mod parse;
 mod sign;
 mod trackers;

@@ -2,7 +2,9 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use unicode_normalization::{UnicodeNormalization, is_nfc};
+use unicode_normalization::UnicodeNormalization;
+
+use super::nfc::is_nfc;
 
 /// Longest name that `dn` holds, in bytes of UTF-8: 128 characters of base64url.
 pub const MAX_WIDE_BYTES: usize = 96;
