@@ -187,7 +187,10 @@ async fn replay(
                     let done = render(app, &caller.user_id, &id, milliunits, &ended).await?;
                     HttpResponse::Ok().json(done)
                 }
-                Err(_) => accepted(preference, handed_over(app, &id, milliunits, running)),
+                Err(_) => {
+                    let job = handed_over(app, &id, milliunits, running).await;
+                    accepted(preference, job)
+                }
             }
         }
     };

@@ -170,9 +170,16 @@ fn run(command: Command, settings: Settings) -> Result<ExitCode, StartError> {
                 steps,
                 model: "",
             };
-            infer::cli_generate(&settings.infer, &request, &output, &mut |event| {
+            let cut = infer::cli_generate(&settings.infer, &request, &output, &mut |event| {
                 eprintln!("step {} of {}", event.step, event.steps)
             })?;
+            for cut in cut {
+                let (used, all) = (cut.used_tokens, cut.tokens);
+                let (field, characters) = (cut.field, cut.used_characters);
+                eprintln!(
+                    "of {field} the model read {used} of {all} tokens: {characters} characters"
+                );
+            }
         }
         Command::Link(command) => return links::link(command, &settings, &clock),
         Command::Keys(links::KeysCommand::Rotate(rotate)) if rotate.tokens => {

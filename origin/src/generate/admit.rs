@@ -13,6 +13,7 @@ use super::uuid_v7;
 use crate::auth::Caller;
 use crate::edge_trust::ClientAddress;
 use crate::error::ApiError;
+use crate::infer::Truncated;
 use crate::jobs::{Claim, Live};
 use crate::quota::Reservation;
 use crate::schedule::{JobHandle, JobSpec as Wanted, QueueError};
@@ -155,7 +156,8 @@ async fn submit(app: &App, job: &mut Admitted) -> Result<Live, ApiError> {
     // Read they are, however it goes on.
     let reading = job.spec.reading_milliunits();
     job.reservation.worked(reading, cost);
-    let live = Live::new(job.id.clone(), user, cost, &handle);
+    let mut live = Live::new(job.id.clone(), user, cost, &handle);
+    live.truncated = truncated(app, job);
     job.handle = Some(handle);
     Ok(live)
 }
@@ -174,6 +176,16 @@ fn refused(app: &App, error: &QueueError) -> ApiError {
 fn begin(app: App, job: Admitted, live: Live) -> Arc<Live> {
     let jobs = app.jobs.clone();
     jobs.begin(live, super::carry_out(app, job))
+}
+
+/// The job's prompts that are longer than its model takes, written down for its answers.
+fn truncated(app: &App, job: &Admitted) -> Vec<Truncated> {
+    let truncated = app.engine.truncated(&job.spec.spec);
+    if !truncated.is_empty() {
+        let told = serde_json::json!(truncated).to_string();
+        app.state.note_truncation(&job.id, told);
+    }
+    truncated
 }
 
 /// Begins a job once more that another process wrote down.

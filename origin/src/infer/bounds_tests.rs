@@ -152,6 +152,14 @@ fn a_prompt_over_seventy_seven_tokens_is_cut_after_its_seventy_fifth() {
         assert_eq!(tokenizer.encode(&many(longer)).unwrap(), fits);
     }
     assert_ne!(tokenizer.encode(&many(74)).unwrap(), fits);
+    assert_eq!(tokenizer.cut(&many(75)).unwrap(), None);
+    let cut = tokenizer.cut(&format!("  É {} heart", many(80))).unwrap();
+    let cut = cut.unwrap();
+    // Accents are characters, of two tokens here; white space that is left out counts where it was.
+    assert_eq!(
+        (cut.tokens, cut.used_tokens, cut.used_characters),
+        (83, 75, 149)
+    );
     // What is cut off does not show.
     let engine = Engine::load(&settings(&goldens().join("model"))).unwrap();
     let mut spec = engine.model("").unwrap().spec(&many(75), 1);

@@ -4,6 +4,7 @@ use super::engine::{Engine, StepEvent};
 use super::error::InferError;
 use super::pixels::{Format, encode};
 use super::settings::Settings;
+use super::truncation::Truncated;
 use std::ops::ControlFlow;
 use std::path::Path;
 
@@ -20,7 +21,8 @@ pub struct CliRequest<'a> {
     pub model: &'a str,
 }
 
-/// Makes one picture and writes it; the file's ending picks the format, PNG without one.
+/// Makes one picture and writes it; the file's ending picks the format, PNG without one. Tells what of the prompt the
+/// model did not read.
 ///
 /// # Errors
 /// See [`InferError`]; a file that cannot be written is `Encode`.
@@ -29,7 +31,7 @@ pub fn cli_generate(
     request: &CliRequest<'_>,
     output: &Path,
     on_step: &mut dyn FnMut(StepEvent),
-) -> Result<(), InferError> {
+) -> Result<Vec<Truncated>, InferError> {
     let extension = output
         .extension()
         .map_or("png".into(), |e| e.to_string_lossy());
@@ -50,5 +52,6 @@ pub fn cli_generate(
     let picture = pictures.first().ok_or(InferError::Panicked)?;
     let bytes = encode(picture, format)?;
     std::fs::write(output, bytes)
-        .map_err(|error| InferError::Encode(format!("{}: {error}", output.display())))
+        .map_err(|error| InferError::Encode(format!("{}: {error}", output.display())))?;
+    Ok(engine.truncated(&spec))
 }

@@ -8,6 +8,7 @@ use super::row::{BatchKey, Row};
 use super::settings::Settings;
 use super::shelf::{Changes, Refused, Shelf};
 use super::spec::{ImageSpec, ModelInfo};
+use super::truncation::Truncated;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
@@ -152,6 +153,12 @@ impl Engine {
         let model = self.shelf.find(&spec.model)?;
         model.info.validate(spec)?;
         Row::of_spec(&model, spec)
+    }
+
+    /// The prompts of a request that are longer than its model takes; none where it is not loaded.
+    pub fn truncated(&self, spec: &ImageSpec) -> Vec<Truncated> {
+        let model = self.shelf.find(&spec.model);
+        model.map_or_else(|_| Vec::new(), |model| model.truncated(spec))
     }
 
     /// Encodes the prompts of a request that will come up soon. A failure shows in its turn.

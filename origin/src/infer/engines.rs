@@ -4,7 +4,8 @@ use super::engine::Engine;
 use super::error::InferError;
 use super::settings::{Device, Settings};
 use super::shelf::{Changes, Refused};
-use super::spec::ModelInfo;
+use super::spec::{ImageSpec, ModelInfo};
+use super::truncation::Truncated;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -83,6 +84,16 @@ impl Engines {
         };
         let found = self.first.model(name);
         found.or_else(|error| elsewhere().ok_or(error))
+    }
+
+    /// The prompts of a request that are longer than its model takes; none where it is not loaded.
+    pub fn truncated(&self, spec: &ImageSpec) -> Vec<Truncated> {
+        let mut engines = self
+            .each()
+            .filter(|engine| engine.model(&spec.model).is_ok());
+        engines
+            .next()
+            .map_or_else(Vec::new, |engine| engine.truncated(spec))
     }
 
     /// Where a loaded model came from.

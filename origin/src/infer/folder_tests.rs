@@ -265,3 +265,40 @@ fn a_preview_shows_what_the_mask_keeps() {
         assert_ne!(clean(1.0, None), some);
     }
 }
+
+#[test]
+fn of_each_prompt_that_is_read_in_part_the_part_is_told() {
+    for model in ["model", "model-xl"] {
+        let engine = load(&goldens().join(model));
+        let told = |prompt: &str, negative: &str, guidance: f32| {
+            let mut wanted = engine.models()[0].spec(prompt, 1);
+            (wanted.negative_prompt, wanted.guidance_scale) = (negative.to_owned(), guidance);
+            let cuts = engine.truncated(&wanted).into_iter();
+            cuts.map(|cut| (cut.field, cut.tokens, cut.used_tokens, cut.used_characters))
+                .collect::<Vec<_>>()
+        };
+        let long = "red ".repeat(100);
+        let (prompt, negative) = (("prompt", 100, 75, 299), ("negative_prompt", 100, 75, 299));
+        assert_eq!(told("red", "", 4.0), []);
+        assert_eq!(told(&"red ".repeat(75), &"red ".repeat(75), 4.0), []);
+        assert_eq!(told(&long, "", 4.0), [prompt]);
+        assert_eq!(told(&long, &long, 4.0), [prompt, negative]);
+        // Without guidance nobody reads it.
+        assert_eq!(told("red", &long, 1.0), []);
+    }
+    // One of two encoders that reads less decides.
+    let (_folder, model) = copy("model-xl");
+    let file = model.join("tokenizer_2/tokenizer_config.json");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let mut config: serde_json::Value = serde_json::from_str(&text).unwrap();
+    config["pad_token"] = json!("r");
+    std::fs::write(&file, config.to_string()).unwrap();
+    let engine = load(&model);
+    let mut wanted = engine.models()[0].spec(&"heart reR ".repeat(30), 1);
+    wanted.model = String::new();
+    let cut = engine.truncated(&wanted).remove(0);
+    let one = load(&goldens().join("model-xl"))
+        .truncated(&wanted)
+        .remove(0);
+    assert!(cut.used_characters < one.used_characters, "{cut:?} {one:?}");
+}

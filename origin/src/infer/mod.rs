@@ -39,6 +39,7 @@ mod shelf;
 mod spec;
 mod tiles;
 mod tokenizer;
+mod truncation;
 mod vae;
 mod variants;
 
@@ -68,3 +69,4 @@ pub use shelf::{Changes, Refused};
 pub use spec::{
     ImageSpec, InitImage, MAX_IMAGES, MAX_PROMPT, MAX_SEED, MAX_STEPS, Mask, ModelInfo,
 };
+pub use truncation::Truncated;

@@ -4,6 +4,7 @@
 //! mark, 75 tokens, end mark. Shorter ones are filled up with the model's padding token.
 
 use super::error::InferError;
+use super::truncation::Truncated;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use tokenizers::models::bpe::BPE;
@@ -72,13 +73,8 @@ impl PromptTokenizer {
 
     /// Exactly as many token ids as the text encoder takes.
     pub fn encode(&self, text: &str) -> Result<Vec<i64>, InferError> {
-        let encoding =
-            self.tokenizer
-                .encode_fast(text, true)
-                .map_err(|error| InferError::BadSpec {
-                    field: "prompt",
-                    reason: format!("has no tokens: {error}"),
-                })?;
+        let encoding = self.tokenizer.encode_fast(text, true);
+        let encoding = encoding.map_err(no_tokens)?;
         let mut ids = encoding.get_ids().to_vec();
         if ids.len() > self.length {
             ids.truncate(self.length);
@@ -90,9 +86,35 @@ impl PromptTokenizer {
         Ok(ids.into_iter().map(i64::from).collect())
     }
 
+    /// What [`Self::encode`] cuts off a prompt, if it does.
+    ///
+    /// # Errors
+    /// As [`Self::encode`].
+    pub fn cut(&self, text: &str) -> Result<Option<Truncated>, InferError> {
+        let encoding = self.tokenizer.encode_char_offsets(text, true);
+        let encoding = encoding.map_err(no_tokens)?;
+        let (all, marks) = (encoding.len(), 2);
+        // The start mark, then those that are read; the end mark takes the place of the last.
+        let used = self.length.saturating_sub(marks);
+        let last = encoding.get_offsets().get(used);
+        Ok((all > self.length).then(|| Truncated {
+            field: "prompt",
+            tokens: all.saturating_sub(marks),
+            used_tokens: used,
+            used_characters: last.map_or(0, |(_, end)| *end),
+        }))
+    }
+
     /// How many ids [`Self::encode`] gives.
     pub fn length(&self) -> usize {
         self.length
+    }
+}
+
+fn no_tokens(error: tokenizers::Error) -> InferError {
+    InferError::BadSpec {
+        field: "prompt",
+        reason: format!("has no tokens: {error}"),
     }
 }
 

@@ -22,6 +22,8 @@ pub struct JobAnswer {
     run_ms: Option<u64>,
     cost_units: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
+    truncated: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<Value>,
     #[serde(flatten)]
     standing: Option<Standing>,
@@ -75,6 +77,7 @@ impl JobAnswer {
     pub fn under_way(app: &App, live: &Live) -> Self {
         let progress = *live.progress.borrow();
         let mut answer = Self::new(&live.id, live.milliunits).standing(app, progress);
+        answer.truncated = (!live.truncated.is_empty()).then(|| json!(live.truncated));
         answer.status = match progress {
             Progress::Queued { .. } => "queued",
             // Once it is over its pictures are being encoded and stored.
@@ -95,6 +98,13 @@ impl JobAnswer {
         let mut answer = Self::new(id, ended.cost(milliunits)).standing(app, Progress::Over);
         answer.end(ended);
         answer
+    }
+
+    /// With what was written down of its prompts. Where that cannot be read now, the job's own address tells it.
+    pub async fn with_truncation(mut self, app: &App) -> Self {
+        let told = app.state.truncation(&self.id).await.ok().flatten();
+        self.truncated = told.and_then(|told| serde_json::from_str(&told).ok());
+        self
     }
 
     fn end(&mut self, ended: &Ended) {
@@ -120,8 +130,14 @@ pub(crate) fn under_way(app: &App, live: &Live) -> (String, Value) {
 }
 
 /// As [`under_way`], of a job that this process does not have.
-pub(crate) fn handed_over(app: &App, id: &str, milliunits: u64, running: bool) -> (String, Value) {
+pub(crate) async fn handed_over(
+    app: &App,
+    id: &str,
+    milliunits: u64,
+    running: bool,
+) -> (String, Value) {
     let job = JobAnswer::handed_over(app, id, milliunits, running);
+    let job = job.with_truncation(app).await;
     (status_url(app, id), json!({ "job": job }))
 }
 
@@ -140,6 +156,7 @@ pub(crate) async fn render(
         Ended::Done { .. } => {
             let mut job = JobAnswer::new(id, milliunits);
             job.end(ended);
+            let job = job.with_truncation(app).await;
             Ok(json!({ "job": job, "images": images(app, user, id).await? }))
         }
         // Told with what is used by now.

@@ -100,7 +100,8 @@ fn preview(pixels: &Pixels) -> Option<Bytes> {
 
 /// The last event of a job that ended. A process that stops sends none: the client comes back to the next one.
 pub async fn last(app: &App, user: &str, id: &str, milliunits: u64, ended: &Ended) -> Bytes {
-    let mut data = json!({ "job": JobAnswer::ended(app, id, milliunits, ended) });
+    let job = JobAnswer::ended(app, id, milliunits, ended);
+    let mut data = json!({ "job": job.with_truncation(app).await });
     let name = match ended {
         Ended::Done { .. } => {
             // A link that cannot be made now can be asked for at the job's own address.

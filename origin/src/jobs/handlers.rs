@@ -35,9 +35,11 @@ async fn standing(app: &App, caller: &Caller, id: &str) -> Result<HttpResponse, 
     let row = find(app, caller, id).await?;
     let Some(ended) = Ended::of(&row) else {
         let job = JobAnswer::handed_over(app, &row.id, row.milliunits, row.running);
+        let job = job.with_truncation(app).await;
         return Ok(HttpResponse::Ok().json(json!({ "job": job })));
     };
-    let mut answer = json!({ "job": JobAnswer::ended(app, &row.id, row.milliunits, &ended) });
+    let job = JobAnswer::ended(app, &row.id, row.milliunits, &ended);
+    let mut answer = json!({ "job": job.with_truncation(app).await });
     if let (Ended::Done { .. }, Some(fields)) = (ended, answer.as_object_mut()) {
         let images = answers::images(app, &caller.user_id, &row.id).await?;
         fields.insert("images".into(), images);

@@ -12,6 +12,7 @@ use tokio::task::JoinHandle;
 
 use super::claims::{Claim, Claims};
 use super::elsewhere::Places;
+use crate::infer::Truncated;
 use crate::schedule::{Canceller, JobHandle, PreviewSource, Progress};
 use crate::state::jobs::{JobEnd, JobRow};
 
@@ -64,6 +65,8 @@ pub struct Live {
     pub user: Arc<str>,
     /// Its cost in thousandths of a unit.
     pub milliunits: u64,
+    /// Its prompts that are longer than the model takes.
+    pub truncated: Vec<Truncated>,
     /// How far it is.
     pub progress: watch::Receiver<Progress>,
     /// Small pictures on the way.
@@ -83,6 +86,7 @@ impl Live {
             id,
             user,
             milliunits,
+            truncated: Vec::new(),
             progress: handle.progress(),
             previews: handle.preview_source(),
             canceller: handle.canceller(),

@@ -25,6 +25,7 @@ pub mod sessions;
 pub mod spends;
 pub mod standing;
 pub mod sweeping;
+mod truncations;
 pub mod users;
 mod worker;
 

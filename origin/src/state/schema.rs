@@ -80,7 +80,7 @@ const STEPS: &[&str] = &["
     ALTER TABLE jobs ADD COLUMN running INTEGER NOT NULL DEFAULT 0;
     ALTER TABLE jobs ADD COLUMN cancelling INTEGER NOT NULL DEFAULT 0;
     ALTER TABLE images ADD COLUMN origin TEXT;
-", REVOKED, CHARGES];
+", REVOKED, CHARGES, TRUNCATED];
 
 /// What is revoked: rows, and the digests of the pages that they lie on, which the triggers keep.
 const REVOKED: &str = "
@@ -114,6 +114,11 @@ const CHARGES: &str = "
     ALTER TABLE jobs ADD COLUMN ran INTEGER NOT NULL DEFAULT 0;
     ALTER TABLE jobs ADD COLUMN spend TEXT;
     ALTER TABLE jobs ADD COLUMN admission TEXT;
+";
+
+/// What of a job's prompts the model did not read ([`super::truncations`]).
+const TRUNCATED: &str = "
+    ALTER TABLE jobs ADD COLUMN truncated TEXT;
 ";
 
 /// The version that this program knows.

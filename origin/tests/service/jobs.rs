@@ -436,3 +436,38 @@ fn positions_are_true() {
     let place = state(&service, &token, &waiting[2])["job"]["queue_position"].clone();
     assert_eq!(place, json!(1));
 }
+
+/// At once, on the way, at the end and from the same key again; and of a prompt that is read whole, nothing.
+#[test]
+fn a_prompt_that_the_model_read_in_part_is_told_wherever_the_job_is() {
+    let service = start(&[]);
+    let token = service.token(ALL_SCOPES);
+    let long_prompt = "red ".repeat(100);
+    let told =
+        json!([{ "field": "prompt", "tokens": 100, "used_tokens": 75, "used_characters": 299 }]);
+    let mut job = quick();
+    job["prompt"] = json!(long_prompt);
+    let keyed = || {
+        let answer = ask(&service, &token, &job).header("idempotency-key", "cut");
+        answer.send().ok().json()
+    };
+    let first = keyed();
+    assert_eq!(first["job"]["truncated"], told);
+    assert_eq!(keyed()["job"]["truncated"], told);
+    let get = |job: &Value| service.get(&path(job)).token(&token).send().ok().json();
+    assert_eq!(get(&first["job"])["job"]["truncated"], told);
+    let whole = service.generate(&token, &quick()).ok().json();
+    assert_eq!(whole["job"]["truncated"], Value::Null);
+
+    // A job that is under way, with a negative prompt that counts.
+    let mut slow = long();
+    slow["guidance_scale"] = json!(2);
+    slow["negative_prompt"] = json!(long_prompt);
+    let under_way = submit(&service, &token, &slow);
+    assert_eq!(under_way["truncated"][0]["field"], "negative_prompt");
+    assert_eq!(get(&under_way)["job"]["truncated"], under_way["truncated"]);
+    let cancelled = service.delete(&path(&under_way)).token(&token).send().ok();
+    assert_eq!(cancelled.json()["job"]["truncated"], under_way["truncated"]);
+    // Numbers, and nothing of the prompt.
+    assert!(!service.log().contains("red red"));
+}

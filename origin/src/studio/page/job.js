@@ -1,5 +1,6 @@
 // One generation from the button to its pictures: at once, or as a job followed through its events.
 import * as api from "./api.js";
+import { toast } from "./dom.js";
 
 /** A job that ended without pictures; `code` is the service's or `cancelled`. */
 const ended = (code, content = {}) => new api.ApiError({ status: 500, ...content, code });
@@ -55,9 +56,16 @@ async function settle(job, tell, signal) {
   }
 }
 
+/** Says which prompt the model did not read whole. */
+function tellTruncated(job) {
+  const cut = job?.truncated?.[0];
+  if (cut) toast(`The model read the first ${cut.used_characters} characters of the ${cut.field.replace("_", " ")}.`);
+}
+
 /** Runs a request. `signal` cancels it, at the server too. Resolves with the answer's images. */
 export async function run(spec, tell, signal) {
   const answer = await api.generate(spec, crypto.randomUUID(), signal);
+  tellTruncated(answer?.job);
   if (answer?.images?.length) return answer.images;
   const job = answer?.job;
   if (!job?.status_url || !own(job.status_url)) throw ended("failed", { detail: "The answer held neither pictures nor a job." });
