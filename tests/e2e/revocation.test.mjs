@@ -83,18 +83,19 @@ def rows():
         name = f"usr_{n:x}"
         yield "suspended", name, 0, NEVER, int.from_bytes(sha(f"owner {name}")[:2], "big") >> 4, int.from_bytes(sha(f"suspended {name} 0 {NEVER}")[:8], "big") >> 1
 with sqlite3.connect(file, timeout=60) as state:
+    state.executemany("INSERT INTO users (id, suspended) VALUES (?, 1)", ((f"usr_{n:x}",) for n in range(many)))
     state.executemany("INSERT INTO revoked (kind, name, value, ends, page, digest) VALUES (?, ?, ?, ?, ?, ?)", rows())
 `;
 
 test("however_many_are_suspended_the_edge_is_told_and_opens_for_the_others", { timeout: 280_000 }, async (t) => {
-  const many = Number(process.env.SIGNET_TEST_REVOCATIONS ?? 100_000);
+  const many = Number(process.env.SIGNET_TEST_REVOCATIONS ?? 150_000);
   origin.kill("SIGKILL");
   execFileSync("python3", ["-c", SUSPEND, path.join(folder, "state.sqlite"), String(many)], { stdio: "inherit" });
   for (const owner of ["usr_0", `usr_${(many - 1).toString(16)}`, "innocent"]) bucket.put(`generated/${owner}/a.png`, randomBytes(100));
   const from = Date.now();
   origin = spawn(BIN, ["serve"], { env, cwd: folder, stdio: "ignore" });
   const [first, last, innocent] = ["usr_0", `usr_${(many - 1).toString(16)}`, "innocent"].map((owner) => sign(edge, `generated/${owner}/a.png`));
-  // The minute after which an edge that nobody tells anything closes, and some more.
+  // More than an origin tells at once. The minute after which an edge that nobody tells anything closes, and some more.
   let opened = 0;
   while (Date.now() - from < 75_000) {
     opened += (await status(innocent)) === 200;

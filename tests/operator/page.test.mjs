@@ -122,6 +122,15 @@ test("suspending_asks_first_takes_effect_at_once_and_is_written_down", async () 
   await row("audit", "resume").waitFor();
 });
 
+test("a_user_who_is_not_there_is_told_and_not_made", async () => {
+  await page.locator("#act-user").fill("nobody-at-all");
+  await page.locator('#act button[value="suspend"]').click();
+  await page.locator("#confirm-yes").click();
+  await page.getByText("There is no such user.").first().waitFor();
+  const seen = await page.evaluate(() => fetch("/admin/overview").then((answer) => answer.json()));
+  assert.ok(!seen.decided.some((one) => one.user === "nobody-at-all"));
+});
+
 test("revoked_links_open_no_more", async () => {
   const made = await generate(service, alice.token, { prompt: "a link" }, from("192.0.2.1"));
   const { url } = JSON.parse(made.text).images[0];

@@ -123,6 +123,7 @@ pub(super) async fn address(
             if !state.revoke_one(name, ends).await? {
                 return Err("too many addresses, links and tokens are revoked already".into());
             }
+            act(state, &id, "block", Change::Elsewhere, clock).await?;
             println!("{id} is blocked until {}", rfc3339(ends));
         }
         AddressCommand::Allow { address } => {
@@ -131,6 +132,7 @@ pub(super) async fn address(
             if !state.forgive(name).await? {
                 return Err(format!("{id} is not blocked").into());
             }
+            act(state, &id, "allow", Change::Elsewhere, clock).await?;
         }
         AddressCommand::List => {
             let blocked = state.revoked_of(Kind::Address, clock.seconds(), LISTED);
@@ -195,6 +197,7 @@ pub(super) async fn client(
             if !state.disable_client(&id).await? {
                 return Err(format!("there is no client {id:?}").into());
             }
+            act(state, &id, "disable", Change::Elsewhere, clock).await?;
         }
     }
     Ok(())

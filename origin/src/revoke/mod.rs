@@ -214,6 +214,8 @@ impl Revoker {
         decided: Arc<Notify>,
         told_at: Gauge,
     ) {
+        // One that never was told is as old as this process.
+        told_at.set(clock.seconds() as f64);
         let (mut failing, mut retry) = (false, RETRY);
         loop {
             let told = self.tell(&state, &clock).await;

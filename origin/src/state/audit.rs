@@ -18,9 +18,9 @@ pub struct AuditRow {
     pub actor: String,
     /// From where; empty for commands.
     pub address: String,
-    /// `suspend`, `resume`, `revoke-links`, `cancel`, `sign-in`.
+    /// `suspend`, `resume`, `revoke-links`, `cancel`, `sign-in`; `disable` of a client, `block` and `allow` of an address.
     pub action: String,
-    /// The user, job or client it was done to.
+    /// The user, job, client or address it was done to.
     pub subject: String,
     /// As in the answer's `x-request-id`.
     pub request_id: String,

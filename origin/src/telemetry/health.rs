@@ -16,7 +16,8 @@ pub struct Health {
     pub redis_away: IntGauge,
     /// `signet_revocations`: what is revoked at the moment, of every kind.
     pub revocations: IntGauge,
-    /// `signet_edge_told_timestamp_seconds`: when the edge last took in what is revoked, Unix time; 0 for never.
+    /// `signet_edge_told_timestamp_seconds`: when the edge last took in what is revoked, or
+    /// this process started to tell it, Unix time; 0 without an edge.
     pub edge_told: Gauge,
     /// `signet_certificate_not_before_seconds`, Unix time; 0 without a certificate.
     pub certificate_from: Gauge,
@@ -47,7 +48,7 @@ impl Health {
         )?;
         let edge_told = Gauge::new(
             "signet_edge_told_timestamp_seconds",
-            "Unix time at which the edge last took in what is revoked; 0 for never.",
+            "Unix time at which the edge last took in what is revoked, or telling began; 0 without an edge.",
         )?;
         let certificate_from = Gauge::new(
             "signet_certificate_not_before_seconds",
