@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use origin::upload::{Limits, UploadSettings, Uploads, sanitise};
+use origin::upload::{Admitted, Limits, UploadSettings, Uploads, sanitise};
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
@@ -82,13 +82,15 @@ async fn walled(program: &str, file: &str) -> Result<(), Failure> {
 }
 
 fn peak(file: &str) -> Result<(), Failure> {
+    let before = most("VmSize:")?;
     let bytes = std::fs::read(file)?;
-    let (before, image) = (most()?, sanitise(&bytes, &Limits::default())?);
+    let bound = Admitted::read(&bytes, &Limits::default())?.memory();
+    let image = sanitise(&bytes, &Limits::default())?;
     println!(
         "{}",
         serde_json::json!({
             "file": file, "width": image.width, "height": image.height,
-            "peak_mb": most()? as f64 * 1.024 / 1000.0, "before_mb": before as f64 * 1.024 / 1000.0,
+            "peak_mb": (most("VmPeak:")? - before) as f64 * 1.024 / 1000.0, "bound_mb": bound as f64 / 1e6,
         })
     );
     Ok(())
@@ -106,10 +108,11 @@ fn processor() -> Result<u64, Failure> {
     Ok(times.iter().sum())
 }
 
-/// Most memory so far, in KiB.
-fn most() -> Result<u64, Failure> {
+/// Address space of this process in KiB, now (`VmSize:`) or at most so far (`VmPeak:`): the walls count memory when it is
+/// asked for, not when it is touched.
+fn most(which: &str) -> Result<u64, Failure> {
     let status = std::fs::read_to_string("/proc/self/status")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let line = status.lines().find_map(|line| line.strip_prefix(which));
     let text = line.and_then(|line| line.split_whitespace().next());
     Ok(text.unwrap_or("0").parse()?)
 }

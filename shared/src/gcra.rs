@@ -62,10 +62,22 @@ impl Rate {
         }
     }
 
+    /// The rate as one arrival sees it that counts for so many, 1 to [`Rate::capacity`]: more count as all of it, so
+    /// that whatever is allowed at all passes from idle.
+    pub fn times(self, count: u32) -> Self {
+        let more = u64::from(count.clamp(1, self.capacity())) - 1;
+        let emissions = self.emission.saturating_mul(more);
+        Self {
+            emission: self.emission.saturating_add(emissions),
+            tolerance: self.tolerance.saturating_sub(emissions),
+            ..self
+        }
+    }
+
     /// What an arrival that passes leaves at most.
     fn latest(&self, now: u64) -> u64 {
         let full = self.emission.saturating_mul(u64::from(self.burst) + 1);
-        now.saturating_add(full)
+        now.saturating_add(full.min(self.window()))
     }
 
     /// Nanoseconds between two emissions.
@@ -133,6 +145,33 @@ impl Rate {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn one_that_counts_for_many_takes_as_much_as_many() {
+        let rate = Rate::per_minute(240, 239).unwrap();
+        let pass = |tat, now, count| match rate.times(count).decide(tat, now) {
+            Decision::Pass { tat, .. } => Ok(tat),
+            Decision::Refuse { retry_after, .. } => Err(retry_after),
+        };
+        let many = pass(None, 5, 100).unwrap();
+        let each = (0..100).fold(None, |tat, _| Some(pass(tat, 5, 1).unwrap()));
+        assert_eq!(Some(many), each);
+        // 140 are left: 141 wait for one.
+        assert_eq!(pass(Some(many), 5, 141), Err(rate.emission()));
+        let full = pass(Some(many), 5, 140).unwrap();
+        assert_eq!(rate.peek(Some(full), 5), (0, MINUTE));
+        assert_eq!(pass(Some(full), 5, 1), Err(rate.emission()));
+        // More than all there ever is counts as all of it.
+        assert_eq!(pass(None, 5, u32::MAX), Ok(5 + MINUTE));
+        assert_eq!(pass(Some(6), 5, u32::MAX), Err(1));
+        assert_eq!(rate.times(7).capacity(), rate.capacity());
+        assert_eq!(rate.times(7).window(), rate.window());
+        // What is only counted is never refused.
+        let Decision::Pass { tat, .. } = rate.counted().times(9).decide(Some(full), 5) else {
+            panic!("refused");
+        };
+        assert_eq!(tat, full);
+    }
 
     /// The same rule told as a leaky bucket of whole emissions.
     fn model(rate: Rate, arrivals: &[u64]) -> Vec<bool> {

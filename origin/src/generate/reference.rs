@@ -102,7 +102,7 @@ impl Reference {
             width: side(width),
             height: side(height),
         };
-        let uploads = &app.uploads;
+        let uploads = app.uploads.of(&self.init.user_id);
         let rgb = uploads.to_rgb(stored(&self.init), read(app, &self.init), wanted);
         let pixels = Pixels {
             width,

@@ -71,6 +71,7 @@ enum Simple {
     Reads,
     Uploads,
     Writes,
+    UploadsWork,
 }
 
 impl Simple {
@@ -79,6 +80,7 @@ impl Simple {
             Self::Reads => "reads",
             Self::Uploads => "uploads",
             Self::Writes => "writes",
+            Self::UploadsWork => "uploads-work",
         }
     }
 }

@@ -200,6 +200,7 @@ async fn a_server_that_stands_still_holds_nobody_longer_than_the_time_out() {
         ("reads", 0),
         ("uploads", 0),
         ("writes", 0),
+        ("uploads-work", 0),
         ("storage", 0),
     ];
     let mut used = Vec::new();

@@ -51,6 +51,9 @@ pub struct LimitSettings {
     pub uploads: RateSettings,
     /// Policy `writes`: changes to pictures of one user: keep, unkeep, delete, a new link.
     pub writes: RateSettings,
+    /// Policy `uploads-work`: the work in the uploads of one user, in units: 2^20 pixels read once, of a WebP two; each
+    /// pass that a JPEG makes over its coefficients adds an eighth.
+    pub uploads_work: RateSettings,
     /// Policy `links`: links opened from one address, at the origin's own images listener.
     pub links: RateSettings,
     /// Policy `token-endpoint`: token requests from one address.
@@ -77,6 +80,7 @@ impl Default for LimitSettings {
             reads: rate(300, 60),
             uploads: rate(20, 5),
             writes: rate(120, 30),
+            uploads_work: rate(240, 239),
             links: rate(600, 100),
             token_endpoint: rate(10, 9),
             token_endpoint_client: rate(10, 9),
@@ -95,6 +99,7 @@ impl LimitSettings {
             ("reads", self.reads),
             ("uploads", self.uploads),
             ("writes", self.writes),
+            ("uploads_work", self.uploads_work),
             ("links", self.links),
             ("token_endpoint", self.token_endpoint),
             ("token_endpoint_client", self.token_endpoint_client),

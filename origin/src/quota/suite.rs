@@ -540,6 +540,47 @@ pub(super) async fn reads_and_token_requests_have_their_rates(open: &Open) {
     );
 }
 
+pub(super) async fn uploads_count_as_files_and_by_their_work(open: &Open) {
+    let bench = bench(open, |settings| {
+        settings.uploads_work = RateSettings {
+            per_minute: 60,
+            burst: 99,
+        };
+    });
+    let who = bench.charge("192.0.2.1", "t", "u");
+    let work = async |units| bench.limits.upload_work("u", units, bench.now()).await;
+    bench.limits.upload("u", bench.now()).await.unwrap();
+    work(64).await.unwrap();
+    let used = bench.used(who).await;
+    assert!(used.contains(&("uploads", 1)), "{used:?}");
+    assert!(used.contains(&("uploads-work", 64)), "{used:?}");
+    // 36 are left; what is refused takes nothing.
+    let refused = work(40).await.unwrap_err();
+    assert_eq!(
+        (
+            refused.policy,
+            refused.limit,
+            refused.window_seconds,
+            refused.retry_after
+        ),
+        ("uploads-work", 100, 100, 4)
+    );
+    work(36).await.unwrap();
+    assert_eq!(work(1).await.unwrap_err().retry_after, 1);
+    assert!(bench.limits.upload_work("v", 1, bench.now()).await.is_ok());
+    // One unit a second comes back.
+    bench.pass(10).await;
+    assert!(bench.used(who).await.contains(&("uploads-work", 90)));
+    assert_eq!(work(11).await.unwrap_err().retry_after, 1);
+    work(10).await.unwrap();
+    // What is more than the limit by itself counts as all of it, and passes from idle alone.
+    bench.pass(99).await;
+    assert_eq!(work(500).await.unwrap_err().retry_after, 1);
+    bench.pass(1).await;
+    work(500).await.unwrap();
+    assert!(bench.used(who).await.contains(&("uploads-work", 100)));
+}
+
 pub(super) async fn ids_at_the_edge_of_their_alphabet_are_kept_apart(open: &Open) {
     let bench = bench(open, |settings| {
         wide_open(settings);
@@ -637,6 +678,7 @@ macro_rules! run_suite {
             the_penalty_box_gives_an_ipv6_network_ten_times_the_room_of_its_part, an_ipv6_network_has_ten_times_the_room_of_its_part,
             links_and_token_requests_of_an_ipv6_network_have_ten_times_the_room,
             callers_at_once_get_exactly_the_limit, reads_and_token_requests_have_their_rates,
+            uploads_count_as_files_and_by_their_work,
             ids_at_the_edge_of_their_alphabet_are_kept_apart, plans_and_overrides_hold_and_are_told);
     };
     ($open:path; $($name:ident),+) => {$(

@@ -51,6 +51,12 @@ pub enum UploadError {
         /// The limit.
         limit: u32,
     },
+    /// A JPEG of more scans than any encoder writes.
+    #[error("a JPEG has at most {limit} scans")]
+    TooManyScans {
+        /// The limit.
+        limit: u32,
+    },
     /// The decoder found a fault.
     #[error("the image is damaged")]
     Damaged,
@@ -73,7 +79,7 @@ pub enum UploadError {
 
 impl UploadError {
     /// Every code there is.
-    pub const CODES: [&str; 16] = [
+    pub const CODES: [&str; 17] = [
         "body_too_large",
         "body_too_slow",
         "body_incomplete",
@@ -85,6 +91,7 @@ impl UploadError {
         "malformed_image_header",
         "too_many_pixels",
         "extreme_aspect_ratio",
+        "too_many_scans",
         "damaged_image",
         "image_needs_too_much_memory",
         "image_takes_too_long",
@@ -106,6 +113,7 @@ impl UploadError {
             Self::Header => "malformed_image_header",
             Self::TooManyPixels { .. } => "too_many_pixels",
             Self::Ratio { .. } => "extreme_aspect_ratio",
+            Self::TooManyScans { .. } => "too_many_scans",
             Self::Damaged => "damaged_image",
             Self::Memory => "image_needs_too_much_memory",
             Self::Timeout => "image_takes_too_long",
@@ -128,6 +136,7 @@ impl UploadError {
             Self::Header | Self::Damaged => "The image is damaged.",
             Self::TooManyPixels { .. } => "The image has too many pixels.",
             Self::Ratio { .. } => "The image is too long and thin.",
+            Self::TooManyScans { .. } => "The JPEG has too many scans.",
             Self::Memory => "The image needs too much memory.",
             Self::Timeout => "The image takes too long to decode.",
             Self::Busy { .. } => "Too many uploads at once.",
@@ -146,6 +155,7 @@ impl UploadError {
             Self::Header
             | Self::TooManyPixels { .. }
             | Self::Ratio { .. }
+            | Self::TooManyScans { .. }
             | Self::Damaged
             | Self::Memory
             | Self::Timeout => 422,

@@ -60,7 +60,12 @@ async fn accept(
         .await?;
     let signed = |whole: Option<&[u8]>| is_signed(request, whole);
     let file = receive(request.headers(), body, app.uploads.settings(), signed).await?;
-    let image = app.uploads.sanitise(file).await?;
+    let uploads = app.uploads.of(&caller.user_id);
+    let looked_at = uploads.look_at(&file)?;
+    app.limits
+        .upload_work(&caller.user_id, looked_at.units(), app.clock.nanos())
+        .await?;
+    let image = uploads.draw(file, &looked_at).await?;
     let row = store(app, &caller.user_id, image).await?;
     let now = app.clock.seconds();
     let signed = image_answer(

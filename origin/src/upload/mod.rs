@@ -5,16 +5,19 @@
 //! path inside that process.
 
 mod colour;
+mod cost;
 mod decode;
 mod error;
 mod handler;
 mod pixels;
 mod png;
 mod pool;
+mod queue;
 mod receive;
 mod reference;
 mod sanitise;
 mod scale;
+mod scans;
 mod settings;
 mod sniff;
 mod turn;

@@ -8,20 +8,24 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
+use super::cost::Cost;
+use super::queue::{Queue, Room, Turn, Wish};
 use super::worker::{ARGUMENT, NO_WALLS, Order, Reply};
 use super::{Admitted, Isolation, Limits, SanitisedImage, UploadError, UploadSettings, sanitise};
+
+/// How much longer than its processor time a decoder may take: it shares the processors with others.
+const PATIENCE: u32 = 4;
 
 /// All uploads of the service. Cheap to clone: the clones share one budget.
 #[derive(Debug, Clone)]
 pub struct Uploads {
     settings: Arc<UploadSettings>,
     program: Arc<PathBuf>,
-    /// One permit for each MiB.
-    memory: Arc<Semaphore>,
-    turns: Arc<Semaphore>,
+    queue: Queue,
+    /// Whose files these are, among whom turns are shared fairly; empty for the service's own.
+    user: Arc<str>,
 }
 
 impl Uploads {
@@ -40,8 +44,13 @@ impl Uploads {
             settings.parallel as usize
         };
         Ok(Self {
-            memory: Arc::new(Semaphore::new(settings.memory_mib as usize)),
-            turns: Arc::new(Semaphore::new(turns)),
+            queue: Queue::new(Room {
+                memory: u64::from(settings.memory_mib),
+                large: settings.memory_for_large(),
+                turns,
+                waiting: u64::from(settings.memory_mib) << 19,
+            }),
+            user: "".into(),
             program: Arc::new(program),
             settings: Arc::new(settings),
         })
@@ -63,45 +72,67 @@ impl Uploads {
         })
     }
 
+    /// The same, for the files of this user.
+    pub fn of(&self, user: &str) -> Self {
+        Self {
+            user: user.into(),
+            ..self.clone()
+        }
+    }
+
     /// The settings in use.
     pub fn settings(&self) -> &UploadSettings {
         &self.settings
     }
 
-    /// Turns an upload into a picture of our own making. What its header rules out is refused
-    /// here and now; the rest waits for its share of memory and its turn.
+    /// What a file is and asks for, from its header. What that rules out is refused here and now.
+    ///
+    /// # Errors
+    /// The rule that the header breaks.
+    pub fn look_at(&self, file: &[u8]) -> Result<Admitted, UploadError> {
+        Admitted::read(file, &self.settings.image)
+    }
+
+    /// Turns an upload into a picture of our own making: [`Uploads::look_at`] and [`Uploads::draw`].
+    ///
+    /// # Errors
+    /// Those of either.
+    pub async fn sanitise(&self, file: Bytes) -> Result<SanitisedImage, UploadError> {
+        let image = self.look_at(&file)?;
+        self.draw(file, &image).await
+    }
+
+    /// Turns a file that was looked at into a picture of our own making, once it has its share of memory and its turn.
     ///
     /// # Errors
     /// The rule that the file breaks, or [`UploadError::Busy`].
-    pub async fn sanitise(&self, file: Bytes) -> Result<SanitisedImage, UploadError> {
-        let image = Admitted::read(&file, &self.settings.image)?;
-        let memory = image.memory();
-        let _share = self.admit(memory).await?;
+    pub async fn draw(&self, file: Bytes, image: &Admitted) -> Result<SanitisedImage, UploadError> {
+        let _turn = self.admit(image.cost, file.len()).await?;
         match self.settings.isolation {
-            Isolation::Process => self.in_process(file, memory).await,
+            Isolation::Process => self.in_process(file, image).await,
             Isolation::Thread => self.in_thread(file).await,
         }
     }
 
-    pub(super) async fn admit(
-        &self,
-        memory: u64,
-    ) -> Result<(OwnedSemaphorePermit, OwnedSemaphorePermit), UploadError> {
-        let mib = u32::try_from(memory.div_ceil(1 << 20)).unwrap_or(u32::MAX);
-        if mib > self.settings.memory_mib {
+    fn wish(&self, cost: Cost, bytes: usize) -> Wish<'_> {
+        Wish {
+            user: &self.user,
+            memory: cost.memory.div_ceil(1 << 20),
+            units: cost.units,
+            bytes: bytes as u64,
+        }
+    }
+
+    /// Waits for memory and a turn, while so many bytes of a file wait as well.
+    pub(super) async fn admit(&self, cost: Cost, bytes: usize) -> Result<Turn, UploadError> {
+        let wish = self.wish(cost, bytes);
+        if wish.memory > u64::from(self.settings.memory_mib) {
             return Err(UploadError::Memory);
         }
-        // Memory first: whoever waits for much of it must not hold a turn meanwhile.
-        let both = async {
-            let memory = Arc::clone(&self.memory).acquire_many_owned(mib).await?;
-            let turn = Arc::clone(&self.turns).acquire_owned().await?;
-            Ok::<_, tokio::sync::AcquireError>((memory, turn))
-        };
         let wait = Duration::from_secs(self.settings.wait_seconds);
-        match timeout(wait, both).await {
-            Ok(Ok(permits)) => Ok(permits),
-            Ok(Err(closed)) => Err(UploadError::Internal(closed.to_string())),
-            Err(_) => Err(UploadError::Busy {
+        match timeout(wait, self.queue.enter(wish)).await {
+            Ok(Ok(turn)) => Ok(turn),
+            _ => Err(UploadError::Busy {
                 retry_after: self.settings.wait_seconds,
             }),
         }
@@ -111,14 +142,19 @@ impl Uploads {
         Duration::from_millis(self.settings.process_ms)
     }
 
-    async fn in_process(&self, file: Bytes, memory: u64) -> Result<SanitisedImage, UploadError> {
+    async fn in_process(
+        &self,
+        file: Bytes,
+        image: &Admitted,
+    ) -> Result<SanitisedImage, UploadError> {
         let limits = self.settings.image;
         let seconds = self.process_time().as_secs().max(1);
         let order = Order {
             limits,
             length: file.len(),
-            memory,
+            memory: image.memory(),
             seconds,
+            is_patient: !self.wish(image.cost, file.len()).is_small(),
         };
         let order = serde_json::to_string(&order).map_err(internal)?;
         let mut child = Command::new(self.program.as_path())
@@ -149,7 +185,7 @@ impl Uploads {
             drop(output);
             Ok::<_, std::io::Error>((answer, child.wait().await?))
         };
-        match timeout(self.process_time(), talk).await {
+        match timeout(self.process_time() * PATIENCE, talk).await {
             Ok(Ok((answer, status))) => judge(answer, status),
             Ok(Err(error)) => Err(internal(error)),
             Err(_) => Err(UploadError::Timeout),
@@ -159,7 +195,7 @@ impl Uploads {
     async fn in_thread(&self, file: Bytes) -> Result<SanitisedImage, UploadError> {
         let limits = self.settings.image;
         let work = tokio::task::spawn_blocking(move || sanitise(&file, &limits));
-        match timeout(self.process_time(), work).await {
+        match timeout(self.process_time() * PATIENCE, work).await {
             Ok(Ok(done)) => done,
             Ok(Err(_panic)) => Err(UploadError::Damaged),
             Err(_) => Err(UploadError::Timeout),

@@ -6,6 +6,7 @@
 
 use bytes::Bytes;
 
+use super::cost::Cost;
 use super::pixels::{Layout, Pixels};
 use super::sniff::Admitted;
 use super::{UploadError, Uploads, decode, scale};
@@ -31,11 +32,9 @@ pub struct Stored {
 }
 
 impl Stored {
-    /// Memory that reading, decoding and scaling it takes, in bytes: the file, four bytes a pixel twice, and what a
-    /// decoder keeps beside them.
-    fn memory(self) -> u64 {
-        let pixels = u64::from(self.width) * u64::from(self.height);
-        self.bytes + pixels * 4 * 2 + (32 << 20)
+    /// What reading, decoding and scaling it takes at most.
+    fn cost(self) -> Cost {
+        Cost::of_stored(self.width, self.height, self.bytes)
     }
 }
 
@@ -83,7 +82,8 @@ impl Uploads {
         read: impl Future<Output = Result<Bytes, E>>,
         turn: impl FnOnce(Pixels) -> Result<Vec<u8>, UploadError> + Send + 'static,
     ) -> Result<Vec<u8>, E> {
-        let _share = self.admit(stored.memory()).await?;
+        // Nothing of it is in memory while it waits.
+        let _turn = self.admit(stored.cost(), 0).await?;
         let png = read.await?;
         Ok(self.decoded(stored, png, turn).await?)
     }
@@ -106,7 +106,7 @@ impl Uploads {
             },
         )
         .map_err(ours)?;
-        if png.len() as u64 > stored.bytes || image.memory() > stored.memory() {
+        if png.len() as u64 > stored.bytes || image.memory() > stored.cost().memory {
             let text = "a stored upload is larger than its row says";
             return Err(UploadError::Internal(text.into()));
         }
@@ -218,7 +218,7 @@ mod tests {
             bytes: 50 << 20,
         };
         // Its file and twice its pixels.
-        assert!(large.memory() >= (50 << 20) + (128 << 20));
+        assert!(large.cost().memory >= (50 << 20) + (128 << 20));
         let reading = Arc::new(AtomicUsize::new(0));
         let mut waiting: Vec<_> = (0..12)
             .map(|_| {
@@ -238,7 +238,7 @@ mod tests {
         let begun = reading.load(Ordering::SeqCst) as u64;
         assert!(begun >= 1 && begun < 12, "{begun}");
         let budget = u64::from(uploads.settings().memory_mib) << 20;
-        assert!(begun * large.memory() <= budget, "{begun}");
+        assert!(begun * large.cost().memory <= budget, "{begun}");
     }
 
     #[tokio::test]

@@ -6,6 +6,10 @@
 use fast_image_resize::images::Image;
 use fast_image_resize::{FilterType, MulDiv, PixelType, ResizeAlg, ResizeOptions, Resizer};
 
+/// What scaling takes beside source and target, in bytes: a picture is made in bands of rows, for the scaler keeps what
+/// it has scaled one way in memory before it scales the other.
+pub const BAND_BYTES: u64 = 16 << 20;
+
 use super::UploadError;
 use super::pixels::{Layout, Pixels};
 
@@ -14,16 +18,24 @@ use super::pixels::{Layout, Pixels};
 /// # Errors
 /// [`UploadError::Internal`] when the scaler refuses sizes that were checked before.
 pub fn fit(pixels: Pixels, max_side: u32) -> Result<Pixels, UploadError> {
-    let long = pixels.width.max(pixels.height);
-    if long <= max_side {
+    let (width, height) = fitted(pixels.width, pixels.height, max_side);
+    if (width, height) == (pixels.width, pixels.height) {
         return Ok(pixels);
     }
-    let (width, height) = (
-        shrink(pixels.width, max_side, long),
-        shrink(pixels.height, max_side, long),
-    );
-    resize(pixels, width, height, ResizeOptions::new())
+    resize(pixels, width, height, in_bands)
         .map_err(|error| UploadError::Internal(error.to_string()))
+}
+
+/// The size that [`fit`] gives a picture.
+pub fn fitted(width: u32, height: u32, max_side: u32) -> (u32, u32) {
+    let long = width.max(height);
+    if long <= max_side {
+        return (width, height);
+    }
+    (
+        shrink(width, max_side, long),
+        shrink(height, max_side, long),
+    )
 }
 
 /// Scales a picture to this very size, up or down; what does not fit the shape is cut off evenly on both sides.
@@ -34,8 +46,11 @@ pub fn cover(pixels: Pixels, width: u32, height: u32) -> Result<Pixels, UploadEr
     if (pixels.width, pixels.height) == (width, height) {
         return Ok(pixels);
     }
-    let options = ResizeOptions::new().fit_into_destination(Some((0.5, 0.5)));
-    resize(pixels, width, height, options).map_err(|error| UploadError::Internal(error.to_string()))
+    let cut = |source: &Image<'_>, target: &mut Image<'_>, options: ResizeOptions| {
+        let options = options.fit_into_destination(Some((0.5, 0.5)));
+        Ok(Resizer::new().resize(source, target, &options)?)
+    };
+    resize(pixels, width, height, cut).map_err(|error| UploadError::Internal(error.to_string()))
 }
 
 /// `side × max / long`, rounded, at least 1.
@@ -44,12 +59,14 @@ fn shrink(side: u32, max: u32, long: u32) -> u32 {
     u32::try_from(scaled).unwrap_or(max).clamp(1, max)
 }
 
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
 fn resize(
     pixels: Pixels,
     width: u32,
     height: u32,
-    options: ResizeOptions,
-) -> Result<Pixels, Box<dyn std::error::Error + Send + Sync>> {
+    draw: impl Fn(&Image<'_>, &mut Image<'_>, ResizeOptions) -> Result<(), Failure>,
+) -> Result<Pixels, Failure> {
     let kind = match pixels.layout {
         Layout::Gray => PixelType::U8,
         Layout::Rgb => PixelType::U8x3,
@@ -63,10 +80,10 @@ fn resize(
         // Here and not by the scaler, which would copy the whole source.
         alpha.multiply_alpha_inplace(&mut source)?;
     }
-    let options = options
+    let options = ResizeOptions::new()
         .resize_alg(ResizeAlg::Convolution(FilterType::Lanczos3))
         .use_alpha(false);
-    Resizer::new().resize(&source, &mut target, &options)?;
+    draw(&source, &mut target, options)?;
     drop(source);
     if has_alpha {
         alpha.divide_alpha_inplace(&mut target)?;
@@ -77,6 +94,30 @@ fn resize(
         layout: pixels.layout,
         data: target.into_vec(),
     })
+}
+
+/// The whole source into the whole target, in bands of rows that take [`BAND_BYTES`] each.
+fn in_bands(
+    source: &Image<'_>,
+    target: &mut Image<'_>,
+    options: ResizeOptions,
+) -> Result<(), Failure> {
+    let (kind, width) = (target.pixel_type(), target.width());
+    let stride = width as usize * kind.size();
+    let row = u64::from(source.width()) * kind.size() as u64;
+    let band = usize::try_from(BAND_BYTES / row.max(1)).unwrap_or(1).max(1);
+    let (wide, high) = (f64::from(source.width()), f64::from(source.height()));
+    let step = high / f64::from(target.height().max(1));
+    let mut scaler = Resizer::new();
+    let mut top = 0.0;
+    for rows in target.buffer_mut().chunks_mut((stride * band).max(1)) {
+        let count = u32::try_from(rows.len() / stride.max(1))?;
+        let deep = (step * f64::from(count)).min(high - top);
+        let mut part = Image::from_slice_u8(width, count, rows, kind)?;
+        scaler.resize(source, &mut part, &options.crop(0.0, top, wide, deep))?;
+        top += deep;
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -105,6 +146,32 @@ mod tests {
     fn a_small_picture_is_left_alone() {
         let small = flat(10, 100, Layout::Rgb, &[1, 2, 3]);
         assert_eq!(fit(small.clone(), 100).unwrap(), small);
+    }
+
+    #[test]
+    fn no_seam_shows_between_bands() {
+        let (width, height) = (9_000, 3_000);
+        let data = (0..width * height * 3)
+            .map(|at: u32| (at.wrapping_mul(2_654_435_761) >> 24) as u8 / 4 + (at / 600_000) as u8)
+            .collect();
+        let noise = Pixels {
+            width,
+            height,
+            layout: Layout::Rgb,
+            data,
+        };
+        let (wide, high) = fitted(width, height, 4_096);
+        // Several bands, the last of them a part of one.
+        let band = BAND_BYTES / (u64::from(width) * 3);
+        assert!((1..u64::from(high)).contains(&band) && u64::from(high) % band != 0);
+        let whole = |source: &Image<'_>, target: &mut Image<'_>, options: ResizeOptions| {
+            Ok(Resizer::new().resize(source, target, &options)?)
+        };
+        let wanted = resize(noise.clone(), wide, high, whole).unwrap();
+        let made = fit(noise, 4_096).unwrap();
+        let off = |(a, b): (&u8, &u8)| a.abs_diff(*b);
+        let most = made.data.iter().zip(&wanted.data).map(off).max();
+        assert!(most <= Some(1), "{most:?}");
     }
 
     #[test]

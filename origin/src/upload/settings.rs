@@ -41,12 +41,13 @@ pub struct UploadSettings {
     pub image: Limits,
     /// Longest time to send an upload, in seconds.
     pub receive_seconds: u64,
-    /// Longest time to decode and encode one image, in milliseconds.
+    /// Most processor time to decode and encode one image, in milliseconds (counted in whole seconds); on a busy machine
+    /// it may take four times as long by the clock.
     pub process_ms: u64,
     /// Memory for all images that are worked on at once, in MiB. One image of 64 megapixels needs
-    /// about 544; an image that needs more than all of it is refused.
+    /// 200 to 650, of the rarest kinds up to 950; an image that needs more than all of it is refused.
     pub memory_mib: u32,
-    /// Images worked on at once; 0 means one for each processor.
+    /// Large images worked on at once, and so many small ones beside them; 0 means one for each processor.
     pub parallel: u32,
     /// Longest wait for a turn, in seconds; after it the answer is 503.
     pub wait_seconds: u64,
@@ -63,7 +64,7 @@ impl Default for UploadSettings {
             image: Limits::default(),
             receive_seconds: 30,
             process_ms: 5_000,
-            memory_mib: 1_024,
+            memory_mib: 1_408,
             parallel: 0,
             wait_seconds: 20,
             isolation: Isolation::default(),
@@ -92,7 +93,17 @@ impl Default for Isolation {
     }
 }
 
+/// Memory that small images find free while large ones take the rest, in MiB; of a small budget an
+/// eighth.
+const KEPT_FOR_SMALL_MIB: u64 = 96;
+
 impl UploadSettings {
+    /// What of the memory large images may take together, in MiB.
+    pub fn memory_for_large(&self) -> u64 {
+        let all = u64::from(self.memory_mib);
+        all - (all / 8).min(KEPT_FOR_SMALL_MIB)
+    }
+
     /// Says what cannot work.
     ///
     /// # Errors

@@ -27,7 +27,14 @@ pub struct Order {
     pub memory: u64,
     /// Processor time it may take, in seconds.
     pub seconds: u64,
+    /// Whether others go first at the processors: a small file's decoder, and the service itself.
+    #[serde(default)]
+    pub is_patient: bool,
 }
+
+/// How far a patient decoder steps back (nice(2)): beside one that does not it gets a tenth.
+#[cfg(target_os = "linux")]
+const STEP_BACK: i32 = 10;
 
 /// What it answers before the picture.
 #[derive(Debug, Serialize, Deserialize)]
@@ -54,6 +61,11 @@ pub fn run_if_asked() -> Option<ExitCode> {
 }
 
 fn run(order: &Order) -> ExitCode {
+    #[cfg(target_os = "linux")]
+    if order.is_patient {
+        // Refused, it is as quick as the others.
+        let _ = rustix::process::nice(STEP_BACK);
+    }
     #[cfg(target_os = "linux")]
     if super::wall::raise(order.memory, order.seconds).is_err() {
         return ExitCode::from(NO_WALLS);

@@ -47,3 +47,4 @@ mod state_disk;
 mod traces;
 mod turns;
 mod uploads;
+mod uploads_fair;

@@ -10,6 +10,7 @@
 mod bombs;
 mod corpora;
 mod files;
+mod memory;
 mod pictures;
 mod polyglots;
 mod process;

@@ -37,7 +37,7 @@ impl Limits {
     /// # Errors
     /// The policy `reads`.
     pub async fn read(&self, user: &str, now: u64) -> Result<(), Refusal> {
-        self.simple(Simple::Reads, user, now).await
+        self.simple(Simple::Reads, user, 1, now).await
     }
 
     /// Counts an upload.
@@ -45,7 +45,7 @@ impl Limits {
     /// # Errors
     /// The policy `uploads`.
     pub async fn upload(&self, user: &str, now: u64) -> Result<(), Refusal> {
-        self.simple(Simple::Uploads, user, now).await
+        self.simple(Simple::Uploads, user, 1, now).await
     }
 
     /// Counts a change to a picture: keep, unkeep, delete, a new link.
@@ -53,10 +53,18 @@ impl Limits {
     /// # Errors
     /// The policy `writes`.
     pub async fn write(&self, user: &str, now: u64) -> Result<(), Refusal> {
-        self.simple(Simple::Writes, user, now).await
+        self.simple(Simple::Writes, user, 1, now).await
     }
 
-    async fn simple(&self, what: Simple, user: &str, now: u64) -> Result<(), Refusal> {
+    /// Counts the work in an upload, in units; one that holds more than the limit counts as all of it.
+    ///
+    /// # Errors
+    /// The policy `uploads-work`.
+    pub async fn upload_work(&self, user: &str, units: u32, now: u64) -> Result<(), Refusal> {
+        self.simple(Simple::UploadsWork, user, units, now).await
+    }
+
+    async fn simple(&self, what: Simple, user: &str, count: u32, now: u64) -> Result<(), Refusal> {
         if !self.inner.settings.enabled {
             return Ok(());
         }
@@ -64,12 +72,14 @@ impl Limits {
             Simple::Reads => self.inner.rates.reads,
             Simple::Uploads => self.inner.rates.uploads,
             Simple::Writes => self.inner.rates.writes,
+            Simple::UploadsWork => self.inner.rates.uploads_work,
         };
         if let Some(remote) = &self.inner.remote
-            && let Ok(verdict) = remote.rates(&[(what.policy(), rate, user.into())]).await
+            && let Ok(verdict) = remote.spend(what.policy(), rate, user, count).await
         {
             return verdict;
         }
+        let rate = rate.times(count);
         self.inner.memory.simple(what, user, rate, now)
     }
 

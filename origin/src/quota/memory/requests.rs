@@ -91,6 +91,7 @@ impl Simple {
             Self::Reads => &mut user.reads,
             Self::Uploads => &mut user.uploads,
             Self::Writes => &mut user.writes,
+            Self::UploadsWork => &mut user.uploads_work,
         }
     }
 }

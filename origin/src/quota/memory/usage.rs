@@ -94,6 +94,8 @@ impl Memory {
         rows.push(rate("reads", rates.reads, user.reads, now));
         rows.push(rate("uploads", rates.uploads, user.uploads, now));
         rows.push(rate("writes", rates.writes, user.writes, now));
+        let work = rate("uploads-work", rates.uploads_work, user.uploads_work, now);
+        rows.push(work);
         rows
     }
 }

@@ -20,6 +20,7 @@ pub(super) struct User {
     pub(super) reads: u64,
     pub(super) uploads: u64,
     pub(super) writes: u64,
+    pub(super) uploads_work: u64,
     /// Tokens that are not idle, by the hash of their id.
     pub(super) tokens: Vec<(u64, u64)>,
     /// Admissions of the last hour, oldest first.
@@ -44,6 +45,7 @@ impl User {
             && self.reads <= now
             && self.uploads <= now
             && self.writes <= now
+            && self.uploads_work <= now
             && self.tokens.iter().all(|&(_, tat)| tat <= now)
             && self.hour.back().is_none_or(|&at| at + HOUR <= now)
             && self

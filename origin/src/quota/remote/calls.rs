@@ -34,6 +34,14 @@ impl Packed {
     fn rate(self, rate: Rate) -> Self {
         self.number(emission(rate)).number(tolerance(rate))
     }
+
+    /// A rate as one sees it that counts for so many, as [`Rate::times`].
+    fn times(self, rate: Rate, count: u32) -> Self {
+        let (one, count) = (emission(rate), count.clamp(1, rate.capacity()));
+        let more = one.saturating_mul(u64::from(count) - 1);
+        self.number(one.saturating_add(more))
+            .number(tolerance(rate).saturating_sub(more))
+    }
 }
 
 /// Keys of a user, an address and perhaps its network, in the order the scripts take them.
@@ -215,6 +223,25 @@ impl Remote {
         })
     }
 
+    /// Charges one rate of a user so many times, or not at all.
+    pub(in crate::quota) async fn spend(
+        &self,
+        policy: &'static str,
+        of: Rate,
+        user: &str,
+        count: u32,
+    ) -> Verdict<()> {
+        let packed = Packed::new(self).times(of, count);
+        let [refused, wait] = self
+            .run::<2>(&self.inner.scripts.rates, &[key(policy, user)], packed)
+            .await?;
+        Ok(if refused == 0 {
+            Ok(())
+        } else {
+            Err(refusal(policy, of, wait.saturating_mul(MICRO)))
+        })
+    }
+
     /// The name a client's failures count by: ids come from strangers, and may be of any length.
     pub(in crate::quota) fn client_name(client: &str) -> String {
         short_hash(client)
@@ -264,6 +291,7 @@ impl Remote {
             key("reads", ask.user),
             key("uploads", ask.user),
             key("writes", ask.user),
+            key("uploads-work", ask.user),
         ];
         if let Some(wide) = ask.wide {
             keys.extend(["w", "pw"].map(|kind| address_key(kind, wide)));
@@ -276,6 +304,7 @@ impl Remote {
             reads,
             uploads,
             writes,
+            uploads_work,
             token,
             user,
             hour,
@@ -290,7 +319,7 @@ impl Remote {
             wide_arrival_age,
             wide_blocked,
         ] = self
-            .run::<19>(&self.inner.scripts.usage, &keys, packed)
+            .run::<20>(&self.inner.scripts.usage, &keys, packed)
             .await?;
         let allowed = &ask.allowed;
         let nanos = |micros: u64| micros.saturating_mul(MICRO);
@@ -349,6 +378,7 @@ impl Remote {
         rows.push(row("reads", rates.reads, reads));
         rows.push(row("uploads", rates.uploads, uploads));
         rows.push(row("writes", rates.writes, writes));
+        rows.push(row("uploads-work", rates.uploads_work, uploads_work));
         Ok(rows)
     }
 }

@@ -4,6 +4,7 @@
 mod jpeg;
 mod webp;
 
+use super::cost::Cost;
 use super::{Limits, UploadError};
 
 /// A format whose decoder we trust with strangers' bytes.
@@ -25,6 +26,7 @@ pub struct Admitted {
     pub(super) kind: Kind,
     pub(super) width: u32,
     pub(super) height: u32,
+    pub(super) cost: Cost,
 }
 
 impl Admitted {
@@ -54,6 +56,7 @@ impl Admitted {
             kind,
             width,
             height,
+            cost: Cost::of(kind, (width, height), bytes, limits)?,
         })
     }
 
@@ -67,9 +70,14 @@ impl Admitted {
         self.height
     }
 
-    /// Memory that turning this image into ours may take, in bytes: twice its pixels and 32 MiB.
+    /// Memory that turning this image into ours may take, in bytes.
     pub fn memory(&self) -> u64 {
-        u64::from(self.width) * u64::from(self.height) * 4 * 2 + (32 << 20)
+        self.cost.memory
+    }
+
+    /// The work in it, in units (docs/uploads.md).
+    pub fn units(&self) -> u32 {
+        self.cost.units
     }
 }
 
@@ -201,10 +209,7 @@ mod tests {
 
     #[test]
     fn an_image_at_the_limits_is_admitted() {
-        assert_eq!(
-            read(&png(8192, 8192)).unwrap().memory(),
-            (512 << 20) + (32 << 20)
-        );
+        assert_eq!(read(&png(8192, 8192)).unwrap().units(), 64);
         assert!(read(&png(30, 1)).is_ok());
     }
 

@@ -1,5 +1,6 @@
--- KEYS: user, address, penalty box, reads, uploads, writes, and where there is a network, its rate and its penalty box. Answers
--- {now, address, network, reads, uploads, writes, token, user, hour used, newest mark's age, jobs, units, newest unit hour}, and of
+-- KEYS: user, address, penalty box, reads, uploads, writes, work of uploads, and where there is a network, its rate and its
+-- penalty box. Answers {now, address, network, reads, uploads, writes, work, token, user, hour used, newest mark's age, jobs,
+-- units, newest unit hour}, and of
 -- both penalty boxes {arrivals, newest arrival's age, blocked for}.
 local skew, token = unpacked('>i8c8', ARGV[1])
 local now = clock(skew)
@@ -21,5 +22,5 @@ end
 local arrivals, newest, blocked = penalty(get(3))
 local newest_hour = u.amount > 0 and u.hour or #u.units > 0 and unpacked('>I4', u.units, #u.units - UNIT + 1) or 0
 local function rate(i) return rate_of(get(i)) end
-return { now, rate(2), KEYS[7] and rate(7) or 0, rate(4), rate(5), rate(6), token_rate(token), u.rate, #u.hours / 4, age_of_last(u.hours),
-  #u.jobs / JOB, u.spent, newest_hour, arrivals, newest, blocked, penalty(KEYS[8] and get(8)) }
+return { now, rate(2), KEYS[8] and rate(8) or 0, rate(4), rate(5), rate(6), rate(7), token_rate(token), u.rate, #u.hours / 4, age_of_last(u.hours),
+  #u.jobs / JOB, u.spent, newest_hour, arrivals, newest, blocked, penalty(KEYS[9] and get(9)) }
