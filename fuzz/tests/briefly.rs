@@ -59,3 +59,8 @@ fn uploads() -> std::io::Result<()> {
 fn provider_answers() -> std::io::Result<()> {
     briefly(env!("CARGO_BIN_EXE_provider"))
 }
+
+#[test]
+fn json_bodies() -> std::io::Result<()> {
+    briefly(env!("CARGO_BIN_EXE_json"))
+}

@@ -34,10 +34,13 @@ use admit::{Admitted, Origin};
 use idempotency::Known;
 pub(crate) use objects::{store_objects, uuid_v7};
 use prefer::Preference;
-pub use request::{GenerateBody, read_json};
+pub use request::GenerateBody;
 
 /// How long results are kept: 30 days, in seconds.
 pub const KEEP_RESULTS_SECONDS: u64 = 30 * 24 * 3600;
+
+/// When asking for a job again makes sense, in seconds.
+const ASK_AGAIN_SECONDS: u64 = 1;
 
 /// `POST /api/generate`.
 pub async fn generate(
@@ -49,11 +52,11 @@ pub async fn generate(
     app: web::Data<App>,
 ) -> Result<HttpResponse, ApiError> {
     let preference = Preference::read(&request);
-    let key = idempotency::read(&request, &body, &app.publisher.ring.get())?;
+    let key = idempotency::read(&request, &body.0, &app.publisher.ring.get())?;
     // Held until the job is written down: of two equal requests at once, the second finds the first.
     let claim = match &key {
         Some(key) => {
-            let claim = app.jobs.claim(&caller.user_id, &key.name).await;
+            let claim = app.jobs.claim(&caller.user_id, &key.key.name).await;
             let claim = claim.ok_or(ApiError::Busy(1))?;
             if let Some(known) = idempotency::known(&app, &caller, key).await? {
                 drop(claim);
@@ -102,7 +105,7 @@ pub async fn generate(
         body.0,
         origin,
         reservation,
-        key.zip(claim),
+        key.map(|keyed| keyed.key).zip(claim),
         can_return,
     );
     let admission = app.jobs.spawn(async move {
@@ -160,6 +163,7 @@ async fn wait(
 fn accepted(preference: &Preference, (location, job): (String, serde_json::Value)) -> HttpResponse {
     let mut answer = HttpResponse::Accepted();
     answer.insert_header((header::LOCATION, location));
+    answer.insert_header((header::RETRY_AFTER, ASK_AGAIN_SECONDS));
     if preference.is_async() {
         answer.insert_header(("preference-applied", "respond-async"));
     }

@@ -25,6 +25,7 @@ pub mod generate;
 pub mod images;
 pub mod infer;
 pub mod jobs;
+pub mod json;
 pub mod middleware;
 pub mod operator;
 pub mod outbound;

@@ -1,13 +1,15 @@
 //! All routes on one page. A handler is `guarded` by the scope in its first argument, or `open` ([`crate::auth::guard`]).
 
+use actix_web::guard;
 use actix_web::http::header::{ALLOW, HeaderValue};
-use actix_web::web::{self, ServiceConfig, delete, get, head, post};
+use actix_web::web::{self, Query, ServiceConfig, delete, post};
 use actix_web::{HttpRequest, HttpResponse, Resource};
 use shared::{problem, report};
 
 use crate::auth::guard::Guard;
 use crate::auth::{metadata, revocation, signin, token_endpoint};
 use crate::error::ApiError;
+use crate::json::shortened;
 use crate::middleware::Route;
 use crate::{catalogue, deliver, edge_trust, generate, images, jobs, operator, studio, upload};
 
@@ -34,22 +36,22 @@ pub fn public(config: &mut ServiceConfig) {
                 .app_data(form())
                 .route(post().open(revocation::introspect)),
         )
-        .service(at("/.well-known/jwks.json", "GET").route(get().open(metadata::jwks)))
+        .service(at("/.well-known/jwks.json", "GET, HEAD").route(get().open(metadata::jwks)))
         .service(
-            at("/.well-known/oauth-authorization-server", "GET")
+            at("/.well-known/oauth-authorization-server", "GET, HEAD")
                 .route(get().open(metadata::server)),
         )
-        .service(at("/auth/login", "GET").route(get().open(signin::login)))
-        .service(at("/auth/callback", "GET").route(get().open(signin::callback)))
+        .service(at("/auth/login", "GET, HEAD").route(get().open(signin::login)))
+        .service(at("/auth/callback", "GET, HEAD").route(get().open(signin::callback)))
         .service(at("/auth/logout", "POST").route(post().open(signin::logout)))
         .service(at("/api/generate", "POST").route(post().guarded(generate::generate)))
         .service(
-            at("/api/jobs/{id}", "GET, DELETE")
+            at("/api/jobs/{id}", "GET, HEAD, DELETE")
                 .route(get().guarded(jobs::get))
                 .route(delete().guarded(jobs::cancel)),
         )
-        .service(at("/api/jobs/{id}/events", "GET").route(get().guarded(jobs::events)))
-        .service(at("/api/images", "GET").route(get().guarded(images::list)))
+        .service(at("/api/jobs/{id}/events", "GET, HEAD").route(get().guarded(jobs::events)))
+        .service(at("/api/images", "GET, HEAD").route(get().guarded(images::list)))
         .service(at("/api/images/{id}", "DELETE").route(delete().guarded(images::delete)))
         .service(at("/api/images/{id}/link", "POST").route(post().guarded(images::link)))
         .service(
@@ -58,7 +60,7 @@ pub fn public(config: &mut ServiceConfig) {
                 .route(delete().guarded(images::unkeep)),
         )
         .service(at("/api/upload", "POST").route(post().guarded(upload::upload)))
-        .service(at("/api/usage", "GET").route(get().guarded(images::usage)))
+        .service(at("/api/usage", "GET, HEAD").route(get().guarded(images::usage)))
         .service(at(report::PATH, "POST").route(post().open(edge_trust::counts::take)))
         .configure(studio::routes)
         .default_service(web::route().open(nothing));
@@ -72,22 +74,10 @@ pub fn images(config: &mut ServiceConfig) {
 /// The operator listener.
 pub fn operator(config: &mut ServiceConfig) {
     config
-        .service(
-            at("/metrics", "GET, HEAD")
-                .route(get().open(operator::metrics))
-                .route(head().open(operator::metrics)),
-        )
-        .service(
-            at("/healthz", "GET, HEAD")
-                .route(get().open(operator::healthz))
-                .route(head().open(operator::healthz)),
-        )
-        .service(
-            at("/readyz", "GET, HEAD")
-                .route(get().open(operator::readyz))
-                .route(head().open(operator::readyz)),
-        )
-        .service(at("/admin/models", "GET").route(get().guarded(catalogue::list)))
+        .service(at("/metrics", "GET, HEAD").route(get().open(operator::metrics)))
+        .service(at("/healthz", "GET, HEAD").route(get().open(operator::healthz)))
+        .service(at("/readyz", "GET, HEAD").route(get().open(operator::readyz)))
+        .service(at("/admin/models", "GET, HEAD").route(get().guarded(catalogue::list)))
         .service(at("/admin/models/reload", "POST").route(post().guarded(catalogue::reload)))
         .service(at("/admin/models/{name}", "DELETE").route(delete().guarded(catalogue::unload)))
         .configure(operator::routes)
@@ -96,6 +86,47 @@ pub fn operator(config: &mut ServiceConfig) {
 
 async fn nothing(request: HttpRequest) -> HttpResponse {
     ApiError::Problem(problem::NOT_FOUND).answer_at(request.path())
+}
+
+/// A route for GET, and for HEAD, which is answered as GET is, without the body (RFC 9110 section 9.3.2).
+pub(crate) fn get() -> actix_web::Route {
+    web::route().guard(guard::Any(guard::Get()).or(guard::Head()))
+}
+
+/// Query parameters of routes that take any.
+const QUERIES: [(&str, &[&str]); 1] = [("/api/images", &["limit", "cursor"])];
+
+/// Refuses query parameters that a route of the API does not know. Other routes ignore them: providers add some.
+///
+/// # Errors
+/// `invalid_request`, which names the first.
+pub(crate) fn known_query(request: &HttpRequest) -> Result<(), ApiError> {
+    let Some(route) = request.match_pattern().filter(|it| it.starts_with("/api/")) else {
+        return Ok(());
+    };
+    if request.query_string().is_empty() {
+        return Ok(());
+    }
+    let known = QUERIES.iter().find(|(path, _)| *path == route);
+    let known = known.map_or([].as_slice(), |(_, names)| names);
+    let query = Query::<Vec<(String, String)>>::from_query(request.query_string())
+        .map_err(|_| ApiError::Invalid("the query cannot be read".into()))?;
+    match query
+        .iter()
+        .find(|(name, _)| !known.contains(&name.as_str()))
+    {
+        None => Ok(()),
+        Some((name, _)) => {
+            let name = shortened(name);
+            Err(ApiError::Invalid(match known {
+                [] => format!("unknown query parameter `{name}`: this route takes none"),
+                known => {
+                    let known = known.join("`, `");
+                    format!("unknown query parameter `{name}`, expected `{known}`")
+                }
+            }))
+        }
+    }
 }
 
 /// A resource that answers methods it does not have with 405 and the ones it has.

@@ -159,6 +159,10 @@ impl<S: Scope> FromRequest for Authorized<S> {
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         let request = request.clone();
-        Box::pin(async move { Self::of(Caller::of(&request).await?) })
+        Box::pin(async move {
+            let caller = Self::of(Caller::of(&request).await?)?;
+            crate::routes::known_query(&request)?;
+            Ok(caller)
+        })
     }
 }

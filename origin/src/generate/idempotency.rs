@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use actix_web::HttpRequest;
+use actix_web::web::Bytes;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use shared::keyring::{Key, Keyring};
 use subtle::ConstantTimeEq;
@@ -10,6 +11,7 @@ use subtle::ConstantTimeEq;
 use crate::auth::Caller;
 use crate::error::ApiError;
 use crate::jobs::{Ended, Live};
+use crate::json;
 use crate::startup::App;
 use crate::state::jobs::RequestKey;
 
@@ -26,36 +28,87 @@ pub(super) enum Known {
     HandedOver(String, u64, bool),
 }
 
-/// The key of this request, scoped to its route, with a MAC of the body under the ring's signing key.
+/// A request that can be sent again: its key, scoped to its route, with a MAC of what it asks for under the ring's
+/// signing key.
+#[derive(Clone, Debug)]
+pub(super) struct Keyed {
+    pub(super) key: RequestKey,
+    body: Bytes,
+}
+
+/// The key of a request.
 ///
 /// # Errors
-/// `invalid_request`: not 1 to 255 printable ASCII characters, or more than one.
+/// `invalid_request`: not 1 to 255 printable ASCII characters, or more than one. Fronts join two into one with a comma
+/// and a space, so that a key that holds both counts as two everywhere.
 pub(super) fn read(
     request: &HttpRequest,
-    body: &[u8],
+    body: &Bytes,
     ring: &Keyring,
-) -> Result<Option<RequestKey>, ApiError> {
+) -> Result<Option<Keyed>, ApiError> {
     let mut values = request.headers().get_all("idempotency-key");
     let (Some(value), more) = (values.next(), values.next()) else {
         return Ok(None);
     };
     let key = value.to_str().ok().filter(|_| more.is_none());
     let key = key.filter(|key| {
-        (1..=LONGEST).contains(&key.len()) && key.bytes().all(|c| (0x20..0x7f).contains(&c))
+        (1..=LONGEST).contains(&key.len())
+            && key.bytes().all(|c| (0x20..0x7f).contains(&c))
+            && !key.contains(", ")
     });
     let key = key.ok_or_else(|| {
-        ApiError::Invalid("Idempotency-Key must be 1 to 255 printable ASCII characters".into())
+        let text = "Idempotency-Key must be one of 1 to 255 printable ASCII characters, without a comma before a space";
+        ApiError::Invalid(text.into())
     })?;
     let name = format!("{} {key}", request.path());
     let body_mac = body_mac(ring.signing(), &name, body);
-    Ok(Some(RequestKey { name, body_mac }))
+    Ok(Some(Keyed {
+        key: RequestKey { name, body_mac },
+        body: body.clone(),
+    }))
 }
 
-/// `kid:mac`. Keyed, because a plain hash of a body could be found with a dictionary of prompts.
+/// `v2:kid:mac`, over what was asked for: order of keys, white space and spelling of numbers make no other request.
+/// Keyed, because a plain hash could be found with a dictionary of prompts.
 fn body_mac(key: &Key, name: &str, body: &[u8]) -> String {
-    let mut input = format!("signet-idempotency-v1\n{name}\n").into_bytes();
+    format!("v2:{}:{}", key.kid(), mac_v2(key, name, body))
+}
+
+fn mac_v2(key: &Key, name: &str, body: &[u8]) -> String {
+    match json::parse(body) {
+        Ok(value) => mac(
+            key,
+            "signet-idempotency-v2",
+            name,
+            json::canonical(&value).as_bytes(),
+        ),
+        // Refused later, whatever it is compared with.
+        Err(_) => mac(key, "signet-idempotency-v2-raw", name, body),
+    }
+}
+
+fn mac(key: &Key, tag: &str, name: &str, body: &[u8]) -> String {
+    let mut input = format!("{tag}\n{name}\n").into_bytes();
     input.extend_from_slice(body);
-    format!("{}:{}", key.kid(), URL_SAFE_NO_PAD.encode(key.mac(&input)))
+    URL_SAFE_NO_PAD.encode(key.mac(&input))
+}
+
+/// Whether a request is the one whose digest was stored, by the rule of that digest: `v2:kid:mac`, or `kid:mac` of
+/// earlier releases, over the bytes of the body.
+fn is_same(stored: &str, name: &str, body: &[u8], ring: &Keyring) -> bool {
+    let parts: Vec<&str> = stored.split(':').collect();
+    let again = match parts.as_slice() {
+        ["v2", kid, _] => ring.get(kid).map(|key| mac_v2(key, name, body)),
+        [kid, _] => ring
+            .get(kid)
+            .map(|key| mac(key, "signet-idempotency-v1", name, body)),
+        _ => None,
+    };
+    // Under a key that is retired nothing can be compared: it is taken to be the same.
+    let (Some(again), Some(first)) = (again, parts.last()) else {
+        return true;
+    };
+    first.as_bytes().ct_eq(again.as_bytes()).into()
 }
 
 /// The job of an earlier request under this key.
@@ -65,16 +118,14 @@ fn body_mac(key: &Key, name: &str, body: &[u8]) -> String {
 pub(super) async fn known(
     app: &App,
     caller: &Caller,
-    key: &RequestKey,
+    keyed: &Keyed,
 ) -> Result<Option<Known>, ApiError> {
+    let key = &keyed.key;
     let Some(row) = app.state.job_by_key(&caller.user_id, &key.name).await? else {
         return Ok(None);
     };
     let first = row.key.as_ref().map_or("", |key| &key.body_mac);
-    let equal: bool = first.as_bytes().ct_eq(key.body_mac.as_bytes()).into();
-    // After a rotation the first body's MAC is under another key: it is then taken to be the same.
-    let comparable = first.split(':').next() == key.body_mac.split(':').next();
-    if comparable && !equal {
+    if !is_same(first, &key.name, &keyed.body, &app.publisher.ring.get()) {
         return Err(ApiError::IdempotencyMismatch);
     }
     if let Some(live) = app.jobs.find(&caller.user_id, &row.id) {
@@ -108,7 +159,10 @@ mod tests {
                 .insert_header(("idempotency-key", key))
                 .to_http_request()
         };
-        let read = |path, key, body: &str| read(&request(path, key), body.as_bytes(), &ring());
+        let read = |path, key, body: &str| {
+            let body = Bytes::copy_from_slice(body.as_bytes());
+            read(&request(path, key), &body, &ring()).map(|keyed| keyed.map(|keyed| keyed.key))
+        };
         let first = read("/api/generate", "a", "x").unwrap().unwrap();
         assert_eq!(first, read("/api/generate", "a", "x").unwrap().unwrap());
         let other_body = read("/api/generate", "a", "y").unwrap().unwrap();
@@ -117,7 +171,7 @@ mod tests {
         assert_ne!(first.name, read("/v1/x", "a", "x").unwrap().unwrap().name);
         assert!(!first.body_mac.contains('x') || first.body_mac.len() > 40);
         let long = "k".repeat(256);
-        for bad in ["", long.as_str(), "ä", "tab\there"] {
+        for bad in ["", long.as_str(), "ä", "tab\there", "a, b"] {
             assert!(read("/api/generate", bad, "x").is_err(), "{bad:?}");
         }
         assert!(read("/api/generate", &long[1..], "x").is_ok());
@@ -129,6 +183,35 @@ mod tests {
             .append_header(("idempotency-key", "a"))
             .append_header(("idempotency-key", "b"))
             .to_http_request();
-        assert!(read(&request, b"", &ring()).is_err());
+        assert!(read(&request, &Bytes::new(), &ring()).is_err());
+    }
+
+    #[test]
+    fn a_digest_is_of_what_is_asked_for_and_older_ones_are_read_by_their_own_rule() {
+        let two = format!("k2:{}=,k1:{}=", "B".repeat(42) + "A", "A".repeat(43));
+        let (old, new) = (ring(), Keyring::parse(&two).unwrap());
+        let (name, body) = ("/api/generate k", br#"{"prompt":"x","steps":4}"#.as_slice());
+        let stored = body_mac(old.signing(), name, body);
+        assert!(stored.starts_with("v2:k1:"), "{stored}");
+        let reordered = br#"{ "steps": 4.0, "prompt": "x" }"#.as_slice();
+        let other = br#"{"prompt":"x","steps":5}"#.as_slice();
+        // The key of then still verifies, whichever signs now.
+        for ring in [&old, &new] {
+            assert!(is_same(&stored, name, body, ring));
+            assert!(is_same(&stored, name, reordered, ring));
+            assert!(!is_same(&stored, name, other, ring));
+            assert!(!is_same(&stored, "/api/generate l", body, ring));
+        }
+        let first = mac(old.signing(), "signet-idempotency-v1", name, body);
+        let first = format!("k1:{first}");
+        assert!(is_same(&first, name, body, &new));
+        assert!(
+            !is_same(&first, name, reordered, &new),
+            "bytes counted then"
+        );
+        assert!(
+            is_same("gone:AAAA", name, other, &new),
+            "cannot be compared"
+        );
     }
 }

@@ -1,13 +1,17 @@
 //! What a client may ask for, field by field.
 
+use actix_web::http::header::CONTENT_TYPE;
 use actix_web::{HttpMessage, HttpRequest};
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 
 use super::reference::{Asked, Reference};
 use crate::error::ApiError;
 use crate::infer::{Format, ImageSpec, MAX_SEED, price, reading};
+use crate::json::read_json;
 use crate::startup::App;
+
+/// The seed that asks for a random one, as other services write it.
+const RANDOM: i64 = -1;
 
 /// Body of `POST /api/generate`. What is left out takes the model's default; the seed, a random one.
 #[derive(Clone, Deserialize)]
@@ -25,7 +29,7 @@ pub struct GenerateBody {
     #[serde(default)]
     guidance_scale: Option<f32>,
     #[serde(default)]
-    seed: Option<u64>,
+    seed: Option<i64>,
     #[serde(default)]
     n: Option<usize>,
     #[serde(default)]
@@ -78,46 +82,6 @@ impl JobSpec {
     }
 }
 
-/// Reads a JSON body. The error names field and reason, never a value.
-///
-/// # Errors
-/// `invalid_request`.
-pub fn read_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
-    serde_json::from_slice(body).map_err(|error| {
-        let text = error.to_string();
-        // serde names unknown and missing fields in back quotes, and quotes strings of the body; the latter stay here.
-        let told = if text.starts_with("unknown field")
-            || text.starts_with("missing field")
-            || text.starts_with("duplicate field")
-        {
-            let told = text.split(" at line").next().unwrap_or("");
-            all_unknown(body, told).unwrap_or_else(|| told.to_owned())
-        } else {
-            format!(
-                "the body is not the JSON that is expected here (line {}, column {})",
-                error.line(),
-                error.column()
-            )
-        };
-        ApiError::Invalid(told)
-    })
-}
-
-/// serde names the first unknown field and all known ones: this names every unknown one, where there are more.
-fn all_unknown(body: &[u8], told: &str) -> Option<String> {
-    let (_, known) = told.split_once(", expected ")?;
-    let known: Vec<&str> = known.split('`').skip(1).step_by(2).collect();
-    let body: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(body).ok()?;
-    let unknown: Vec<String> = body
-        .keys()
-        .filter(|name| !known.contains(&name.as_str()))
-        .map(|name| format!("`{name}`"))
-        .collect();
-    let known = known.join("`, `");
-    (unknown.len() > 1)
-        .then(|| format!("unknown fields {}, expected `{known}`", unknown.join(", ")))
-}
-
 /// Validates every field against the model.
 ///
 /// # Errors
@@ -131,7 +95,9 @@ pub(super) async fn read(
     let is_json = request
         .content_type()
         .eq_ignore_ascii_case("application/json");
-    if !is_json {
+    // Fronts join two of them into one that is no type at all.
+    let is_one = request.headers().get_all(CONTENT_TYPE).count() == 1;
+    if !is_json || !is_one {
         return Err(ApiError::Invalid(
             "the body must be application/json".into(),
         ));
@@ -156,12 +122,13 @@ pub(super) async fn parse(
     if body.prompt.contains('\0') {
         return Err(ApiError::Invalid("prompt holds a NUL character".into()));
     }
-    let seed = body
-        .seed
-        .or(seed)
-        .unwrap_or_else(|| rand::random::<u64>() & 0xffff_ffff);
+    let wrong = || ApiError::Invalid(format!("seed must be -1 (random) or 0 to {MAX_SEED}"));
+    let seed = match body.seed {
+        None | Some(RANDOM) => seed.unwrap_or_else(|| rand::random::<u64>() & 0xffff_ffff),
+        Some(seed) => u64::try_from(seed).map_err(|_| wrong())?,
+    };
     if seed > MAX_SEED {
-        return Err(ApiError::Invalid(format!("seed must be 0 to {MAX_SEED}")));
+        return Err(wrong());
     }
     let format = match body.format.as_deref() {
         None => Format::Png,

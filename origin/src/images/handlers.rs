@@ -117,7 +117,7 @@ pub async fn link(
     let body: LinkBody = if body.is_empty() {
         LinkBody::default()
     } else {
-        crate::generate::read_json(&body)?
+        crate::json::read_json(&body)?
     };
     let row = find(&app, &caller, &id).await?;
     let options = body.options(row.key.extension().unwrap_or(""))?;

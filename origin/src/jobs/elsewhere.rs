@@ -78,7 +78,7 @@ pub(super) fn events(
 
 async fn next(follower: Option<Follower>) -> Option<(Result<Bytes, ApiError>, Option<Follower>)> {
     let mut follower = follower?;
-    let comment = Bytes::from_static(b":\n\n");
+    let comment = Bytes::from_static(super::events::COMMENT);
     if std::mem::replace(&mut follower.is_first, false) {
         return Some((Ok(comment), Some(follower)));
     }

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use actix_web::http::header;
-use actix_web::{HttpResponse, web};
+use actix_web::http::{Method, header};
+use actix_web::{HttpRequest, HttpResponse, web};
 use serde_json::json;
 use shared::problem;
 
@@ -76,9 +76,10 @@ pub async fn cancel(
     standing(&app, &caller, &id).await
 }
 
-/// `GET /api/jobs/{id}/events`: server-sent events until the job ends.
+/// `GET /api/jobs/{id}/events`: server-sent events until the job ends, 204 to who has heard of its end.
 pub async fn events(
     caller: Authorized<scope::ImagesRead>,
+    request: HttpRequest,
     id: web::Path<String>,
     app: web::Data<App>,
 ) -> Result<HttpResponse, ApiError> {
@@ -86,14 +87,29 @@ pub async fn events(
     let mut answer = HttpResponse::Ok();
     answer
         .content_type("text/event-stream")
-        .insert_header((header::CACHE_CONTROL, "no-store"))
+        // Whoever compresses would keep events until there is enough of them.
+        .insert_header((header::CACHE_CONTROL, "no-store, no-transform"))
         // nginx would keep events until a buffer is full.
         .insert_header(("x-accel-buffering", "no"));
+    let known = request.headers().get("last-event-id");
+    let known = known.and_then(|value| value.to_str().ok().map(str::to_owned));
+    let is_head = request.method() == Method::HEAD;
     if let Some(live) = app.jobs.find(&caller.user_id, &id) {
+        if is_head {
+            return Ok(answer.finish());
+        }
         let place = live.stream().ok_or(ApiError::TooManyStreams)?;
-        return Ok(answer.streaming(stream::of(app.get_ref().clone(), place)));
+        return Ok(answer.streaming(stream::of(app.get_ref().clone(), place, known)));
     }
     let row = find(&app, &caller, &id).await?;
+    if row.end.is_some() && known.as_deref() == Some(stream::END) {
+        return Ok(HttpResponse::NoContent()
+            .insert_header((header::CACHE_CONTROL, "no-store"))
+            .finish());
+    }
+    if is_head {
+        return Ok(answer.finish());
+    }
     let Some(ended) = Ended::of(&row) else {
         let events = elsewhere::events(&app, &caller.user_id, &row.id, row.milliunits)?;
         return Ok(answer.streaming(events));

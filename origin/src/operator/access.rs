@@ -145,8 +145,7 @@ pub async fn sign_in(
     if !is_own_page(&request) {
         return Err(ApiError::CrossSite);
     }
-    let sign_in: SignIn = serde_json::from_slice(&body)
-        .map_err(|_| ApiError::Invalid("client_id and client_secret are needed".into()))?;
+    let sign_in: SignIn = crate::json::read_json(&body)?;
     let now = app.clock.nanos();
     let address = request.peer_addr().map(|peer| peer.ip().to_canonical());
     let address = address.ok_or_else(|| ApiError::Internal("no peer address".into()))?;

@@ -10,10 +10,10 @@ pub use access::Operator;
 pub use page::OperatorPage;
 pub use plain::{healthz, metrics, readyz};
 
-use actix_web::web::{self, ServiceConfig, delete, get, head, post};
+use actix_web::web::{self, ServiceConfig, delete, post};
 
 use crate::auth::guard::Guard;
-use crate::routes::{at, other_methods};
+use crate::routes::{at, get, other_methods};
 
 /// Largest body of a call: a client's id and secret.
 const MAX_BODY: usize = 4 * 1024;
@@ -25,17 +25,16 @@ pub fn routes(config: &mut ServiceConfig) {
         .service(
             web::resource(["/", "/admin"])
                 .route(get().open(page::page))
-                .route(head().open(page::page))
                 .default_service(other_methods("GET, HEAD")),
         )
-        .service(at("/operator/{version}/{file}", "GET").route(get().open(page::file)))
+        .service(at("/operator/{version}/{file}", "GET, HEAD").route(get().open(page::file)))
         .service(
             web::resource("/admin/session")
                 .route(post().open(access::sign_in))
                 .route(delete().open(access::sign_out))
                 .default_service(other_methods("POST, DELETE")),
         )
-        .service(at("/admin/overview", "GET").route(get().guarded(admin::overview)))
+        .service(at("/admin/overview", "GET, HEAD").route(get().guarded(admin::overview)))
         .service(at("/admin/users/{id}/{act}", "POST").route(post().guarded(admin::decide)))
         .service(at("/admin/jobs/{id}/cancel", "POST").route(post().guarded(admin::cancel)));
 }

@@ -51,6 +51,7 @@ pub fn submit(service: &Service, token: &str, body: &Value) -> Value {
     assert_eq!(answer.header("preference-applied"), Some("respond-async"));
     let job = answer.json()["job"].clone();
     assert_eq!(answer.header("location"), job["status_url"].as_str());
+    assert_eq!(answer.header("retry-after"), Some("1"));
     job
 }
 
@@ -470,4 +471,91 @@ fn a_prompt_that_the_model_read_in_part_is_told_wherever_the_job_is() {
     assert_eq!(cancelled.json()["job"]["truncated"], under_way["truncated"]);
     // Numbers, and nothing of the prompt.
     assert!(!service.log().contains("red red"));
+}
+
+/// What a reader who was told this id gets: the answer's head, and lines until the stream ends.
+fn told_after(
+    service: &Service,
+    token: &str,
+    job: &Value,
+    id: Option<&str>,
+) -> (String, Vec<String>) {
+    let mut request = service.get(&format!("{}/events", path(job))).token(token);
+    if let Some(id) = id {
+        request = request.header("last-event-id", id);
+    }
+    let mut lines = BufReader::new(request.start().unwrap())
+        .lines()
+        .map_while(Result::ok);
+    let head: Vec<String> = lines.by_ref().take_while(|line| !line.is_empty()).collect();
+    (head.join("\n"), lines.collect())
+}
+
+#[test]
+fn a_returning_reader_hears_what_it_does_not_know_and_after_the_end_that_there_is_no_more() {
+    let service = start(&[]);
+    let token = service.token(ALL_SCOPES);
+    let job = submit(&service, &token, &long());
+    let (head, lines) = told_after(&service, &token, &job, None);
+    for line in [
+        "HTTP/1.1 200 OK",
+        "content-type: text/event-stream",
+        "cache-control: no-store, no-transform",
+        "x-accel-buffering: no",
+    ] {
+        assert!(head.lines().any(|one| one == line), "{line}: {head}");
+    }
+    let count = |start: &str| lines.iter().filter(|line| line.starts_with(start)).count();
+    assert!(lines.iter().any(|line| line == ":"), "opened by a comment");
+    assert_eq!(count("event: "), count("id: "), "each event has an id");
+    let last = lines.iter().rfind(|line| line.starts_with("id: ")).unwrap();
+    assert_eq!(last, "id: end");
+    // Ended: who comes anew, or knows less, is told the end; who knows it is told to stay away.
+    for known in [None, Some("step-3"), Some("nonsense")] {
+        let (head, lines) = told_after(&service, &token, &job, known);
+        assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+        assert!(lines.iter().any(|line| line == "id: end"), "{known:?}");
+    }
+    let (head, _) = told_after(&service, &token, &job, Some("end"));
+    assert!(head.starts_with("HTTP/1.1 204"), "{head}");
+    let absent = json!({ "id": "00000000-0000-7000-8000-000000000000" });
+    let (head, _) = told_after(&service, &token, &absent, Some("end"));
+    assert!(head.starts_with("HTTP/1.1 404"), "{head}");
+}
+
+#[test]
+fn a_request_written_otherwise_is_the_same_request_under_its_key() {
+    let service = start(&[]);
+    let token = service.token(ALL_SCOPES);
+    let keyed = |body: &str| {
+        let request = service.post("/api/generate").token(&token);
+        let request = request.header("idempotency-key", "k");
+        request.body("application/json", body).send()
+    };
+    let first = keyed(r#"{"prompt":"a heart","steps":1,"guidance_scale":1,"seed":7}"#).ok();
+    for same in [
+        r#"{"seed":7,"guidance_scale":1,"steps":1,"prompt":"a heart"}"#,
+        "{ \"prompt\": \"\\u0061 heart\",\n\"steps\": 1.0, \"guidance_scale\": 1.0, \"seed\": 7, \"model\": null }",
+    ] {
+        let again = keyed(same).ok();
+        assert_eq!(again.header("idempotency-replayed"), Some("true"), "{same}");
+        assert_eq!(again.json()["job"]["id"], first.json()["job"]["id"]);
+    }
+    let other = keyed(r#"{"prompt":"a heart","steps":2,"guidance_scale":1,"seed":7}"#);
+    assert_eq!(other.problem(), (422, "idempotency_mismatch".into()));
+}
+
+#[test]
+fn whole_floats_are_integers_and_a_seed_of_minus_one_is_a_random_one() {
+    let service = start(&[]);
+    let token = service.token(ALL_SCOPES);
+    let seeds: BTreeSet<u64> = (0..3)
+        .map(|_| {
+            let body =
+                json!({ "prompt": "x", "steps": 1.0, "guidance_scale": 1.0, "seed": -1, "n": 1.0 });
+            let answer = ask(&service, &token, &body).send().ok().json();
+            answer["images"][0]["seed"].as_u64().unwrap()
+        })
+        .collect();
+    assert!(seeds.len() > 1, "{seeds:?}");
 }

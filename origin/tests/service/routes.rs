@@ -29,13 +29,10 @@ const SCOPES: [&str; 6] = [
 ];
 
 /// Routes of the operator listener for everybody on it: it is bound to loopback, and its page holds nothing.
-const OPERATOR: [&str; 7] = [
+const OPERATOR: [&str; 4] = [
     "GET /metrics",
-    "HEAD /metrics",
     "GET /healthz",
-    "HEAD /healthz",
     "GET /readyz",
-    "HEAD /readyz",
     "GET /operator/{version}/{file}",
 ];
 
@@ -62,6 +59,11 @@ fn routes(source: &str) -> Vec<(String, String)> {
     routes
 }
 
+/// HEAD is open where GET is.
+fn as_get(route: &str) -> String {
+    route.replace("HEAD ", "GET ")
+}
+
 /// Every route of the public listener.
 fn table() -> Vec<(String, String)> {
     let mut table = routes(SOURCE.split("pub fn images(").next().unwrap());
@@ -80,8 +82,8 @@ fn no_more_routes_are_open_than_are_named() {
     let open = |part: &str| part.matches(".open(").count();
     // The page is open elsewhere; on each listener what is not there is open too.
     assert_eq!(open(public), PUBLIC.len() - 2 + 1);
-    // GET and HEAD of the page, signing in and out, the page's files.
-    assert_eq!((open(operator), open(OPERATORS)), (6 + 1, 5));
+    // The page, signing in and out, the page's files.
+    assert_eq!((open(operator), open(OPERATORS)), (3 + 1, 4));
 }
 
 #[test]
@@ -107,7 +109,7 @@ fn every_route_of_the_operator_listener_wants_admin_or_is_named() {
             }
             request.send().status
         };
-        if OPERATOR.contains(&route.as_str()) {
+        if OPERATOR.contains(&as_get(&route).as_str()) {
             assert_ne!(ask(None), 401, "{route}");
             continue;
         }
@@ -140,7 +142,7 @@ fn every_route_is_public_by_name_or_wants_one_scope() {
     for (method, path) in table {
         let route = format!("{method} {path}");
         let anonymous = ask(&service, &method, &path, None).status;
-        if PUBLIC.contains(&route.as_str()) {
+        if PUBLIC.contains(&as_get(&route).as_str()) {
             assert_ne!(anonymous, 401, "{route}");
             continue;
         }
@@ -158,7 +160,7 @@ fn every_route_is_public_by_name_or_wants_one_scope() {
 fn asked_everywhere(service: &Service, token: &str) -> Vec<(String, u16, String)> {
     let guarded = table()
         .into_iter()
-        .filter(|(method, path)| !PUBLIC.contains(&format!("{method} {path}").as_str()));
+        .filter(|(method, path)| !PUBLIC.contains(&as_get(&format!("{method} {path}")).as_str()));
     guarded
         .map(|(method, path)| {
             let answer = ask(service, &method, &path, Some(token));
@@ -230,4 +232,133 @@ fn acting_on_a_user_who_is_not_there_says_so_in_the_api_and_on_the_command_line(
     // A user with nothing but a client is one.
     let client = service.client(ALL_SCOPES);
     service.home().succeed(&["user", "suspend", &client.user]);
+}
+
+#[test]
+fn head_stands_wherever_get_does_and_is_answered_as_get_is_without_the_body() {
+    let service = Service::start(&[]);
+    let (token, admin) = (service.token(ALL_SCOPES), service.token("admin"));
+    let done = service
+        .generate(&token, &crate::program::quick())
+        .ok()
+        .json();
+    let job = format!("/api/jobs/{}", done["job"]["id"].as_str().unwrap());
+    let both = [
+        table(),
+        routes(SOURCE.split("pub fn operator(").nth(1).unwrap()),
+        routes(OPERATORS),
+    ];
+    for table in both {
+        for (method, path) in &table {
+            let head = ("HEAD".to_owned(), path.clone());
+            let named = method != "GET" || table.contains(&head);
+            // Their resources stand elsewhere.
+            assert!(
+                named || path == "/" || path.starts_with("/studio"),
+                "{path}"
+            );
+        }
+    }
+    let url = done["images"][0]["url"].as_str().unwrap();
+    let link = url
+        .split_once("//")
+        .and_then(|(_, rest)| rest.split_once('/'));
+    let link = format!("/{}", link.unwrap().1);
+    let (public, operator, images) = (service.public, service.operator, service.images.unwrap());
+    for (listener, path, token) in [
+        (public, "/", None),
+        (public, "/.well-known/jwks.json", None),
+        (public, "/.well-known/oauth-authorization-server", None),
+        (public, "/api/images?limit=1", Some(&token)),
+        (public, "/api/usage", Some(&token)),
+        (public, job.as_str(), Some(&token)),
+        (public, &format!("{job}/events"), Some(&token)),
+        (public, "/api/images", None),
+        (public, "/api/generate", Some(&token)),
+        (public, "/api/jobs/x", Some(&token)),
+        (public, "/nothing", None),
+        (operator, "/healthz", None),
+        (operator, "/readyz", None),
+        (operator, "/metrics", None),
+        (operator, "/", None),
+        (operator, "/admin/models", Some(&admin)),
+        (operator, "/admin/overview", Some(&admin)),
+        (operator, "/admin/overview", None),
+        (images, link.as_str(), None),
+        (images, "/generated/u/x.png", None),
+    ] {
+        let ask = |method: &str| {
+            let mut request = Request::new(listener, method, path);
+            if let Some(token) = token {
+                request = request.token(token);
+            }
+            if listener == images {
+                request = request.host(Some(&format!("localhost:{}", images.port())));
+            }
+            request.send()
+        };
+        let (get, head) = (ask("GET"), ask("HEAD"));
+        assert_eq!(head.status, get.status, "{path}");
+        assert!(head.body.is_empty(), "{path}");
+        for name in [
+            "content-type",
+            "allow",
+            "etag",
+            "cache-control",
+            "www-authenticate",
+        ] {
+            assert_eq!(head.header(name), get.header(name), "{path}: {name}");
+        }
+    }
+    // A stream of a job under way is not opened for HEAD.
+    let service = crate::jobs::start(&[]);
+    let token = service.token(ALL_SCOPES);
+    let job = crate::jobs::submit(&service, &token, &crate::jobs::long());
+    let events = format!("{}/events", crate::jobs::path(&job));
+    let head = Request::new(service.public, "HEAD", &events)
+        .token(&token)
+        .send();
+    assert_eq!(head.header("content-type"), Some("text/event-stream"));
+    let state = crate::jobs::state(&service, &token, &job);
+    assert_ne!(state["job"]["status"], "done", "it was not waited for");
+}
+
+#[test]
+fn unknown_query_parameters_are_refused_by_name_on_api_routes_and_ignored_elsewhere() {
+    let service = Service::start(&[]);
+    let token = service.token(ALL_SCOPES);
+    let id = "01900000-0000-7000-8000-000000000000";
+    for (method, path) in table() {
+        let path = path.replace("{id}", id);
+        for (query, name) in [("stepz=1", "`stepz`"), ("a%20b", "`a b`"), ("=x", "``")] {
+            let target = format!("{path}?{query}");
+            let answer = Request::new(service.public, &method, &target)
+                .token(&token)
+                .send();
+            if !path.starts_with("/api/") {
+                let detail = String::from_utf8_lossy(&answer.body).into_owned();
+                assert!(!detail.contains("query parameter"), "{method} {target}");
+                continue;
+            }
+            assert_eq!(answer.status, 400, "{method} {target}");
+            if method != "HEAD" {
+                assert_eq!(answer.code(), "invalid_request");
+                let detail = answer.json()["detail"].as_str().unwrap().to_owned();
+                assert!(detail.contains(name), "{method} {target}: {detail}");
+            }
+        }
+    }
+    // Who may not come in hears of that first.
+    assert_eq!(service.get("/api/usage?x=1").send().status, 401);
+    let both = service.get("/api/images?limit=1&cursor=").token(&token);
+    assert_ne!(both.send().status, 404);
+    let jwks = service.get("/.well-known/jwks.json?x=1").send();
+    assert_eq!(jwks.status, 200);
+    let page = service.get("/?utm_source=x").send();
+    assert_eq!(page.status, 200);
+    let token = Request::new(service.public, "POST", "/oauth/token?x=1").body(
+        "application/x-www-form-urlencoded",
+        service.client(ALL_SCOPES).form(),
+    );
+    assert_eq!(token.send().status, 200);
 }
