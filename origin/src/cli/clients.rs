@@ -47,6 +47,9 @@ pub(super) enum UserCommand {
         /// For so many hours; without it until they are resumed.
         #[arg(long, value_parser = clap::value_parser!(u64).range(1..=87_600))]
         hours: Option<u64>,
+        /// Also where nothing is known of them: an owner whose rows a restored backup lost.
+        #[arg(long)]
+        lost: bool,
     },
     /// Lets them in again.
     Resume {
@@ -79,6 +82,9 @@ pub(super) enum UserCommand {
     RevokeLinks {
         /// The user's id.
         id: String,
+        /// Also where nothing is known of them: an owner whose rows a restored backup lost.
+        #[arg(long)]
+        lost: bool,
     },
 }
 
@@ -214,15 +220,21 @@ pub(super) async fn user(
     | UserCommand::Erase { id, .. }
     | UserCommand::Plan { id, .. }
     | UserCommand::Limit { id, .. }
-    | UserCommand::RevokeLinks { id }) = &command;
+    | UserCommand::RevokeLinks { id, .. }) = &command;
     if !is_user_id(id) {
         return Err(format!("{id:?} is no user id").into());
     }
-    if !state.user_exists(id).await? {
+    let is_lost = matches!(
+        command,
+        UserCommand::Suspend { lost: true, .. } | UserCommand::RevokeLinks { lost: true, .. }
+    );
+    if is_lost {
+        state.know_user(id).await?;
+    } else if !state.user_exists(id).await? {
         return Err(nobody(id));
     }
     match &command {
-        UserCommand::Suspend { id, hours } => {
+        UserCommand::Suspend { id, hours, .. } => {
             let ends = hours.map_or(NEVER, |hours| clock.seconds() + hours * 3600);
             act(&state, id, "suspend", Change::Suspend(ends), clock).await?;
         }
@@ -251,7 +263,7 @@ pub(super) async fn user(
                 }
             );
         }
-        UserCommand::RevokeLinks { id } => {
+        UserCommand::RevokeLinks { id, .. } => {
             act(&state, id, "revoke-links", Change::RevokeLinks, clock).await?;
             let epoch = state.user(id).await?.link_epoch;
             println!("links signed before now are refused (epoch {epoch})");

@@ -86,6 +86,22 @@ impl State {
         self.transact(move |tx| exists(tx, &id)).await
     }
 
+    /// Writes a user down of whom nothing need be known.
+    ///
+    /// # Errors
+    /// The state's own.
+    pub async fn know_user(&self, id: &str) -> Result<(), StateError> {
+        let id = id.to_owned();
+        self.transact(move |tx| {
+            tx.execute(
+                "INSERT INTO users (id) VALUES (?1) ON CONFLICT (id) DO NOTHING",
+                [&id],
+            )?;
+            Ok(())
+        })
+        .await
+    }
+
     /// What is known of a user.
     ///
     /// # Errors

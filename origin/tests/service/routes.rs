@@ -229,6 +229,10 @@ fn acting_on_a_user_who_is_not_there_says_so_in_the_api_and_on_the_command_line(
         assert!(told.contains("there is no"), "{arguments:?}: {told}");
         assert!(told.contains("nobody"), "{arguments:?}: {told}");
     }
+    // Whose rows a restored backup lost can be decided about all the same, when that is said.
+    let lost = ["user", "suspend", "lost-one", "--lost", "--hours", "2"];
+    service.home().succeed(&lost);
+    service.home().succeed(&["user", "resume", "lost-one"]);
     // A user with nothing but a client is one.
     let client = service.client(ALL_SCOPES);
     service.home().succeed(&["user", "suspend", &client.user]);
