@@ -106,7 +106,9 @@ impl Uploads {
             },
         )
         .map_err(ours)?;
-        if png.len() as u64 > stored.bytes || image.memory() > stored.cost().memory {
+        let area = |width, height| u64::from(width) * u64::from(height);
+        let is_larger = area(image.width, image.height) > area(stored.width, stored.height);
+        if png.len() as u64 > stored.bytes || is_larger || image.memory() > stored.cost().memory {
             let text = "a stored upload is larger than its row says";
             return Err(UploadError::Internal(text.into()));
         }
