@@ -16,7 +16,7 @@ use super::worker::{ARGUMENT, NO_WALLS, Order, Reply};
 use super::{Admitted, Isolation, Limits, SanitisedImage, UploadError, UploadSettings, sanitise};
 
 /// How much longer than its processor time a decoder may take: it shares the processors with others.
-const PATIENCE: u32 = 4;
+const PATIENCE: u32 = 6;
 
 /// All uploads of the service. Cheap to clone: the clones share one budget.
 #[derive(Debug, Clone)]

@@ -42,7 +42,7 @@ pub struct UploadSettings {
     /// Longest time to send an upload, in seconds.
     pub receive_seconds: u64,
     /// Most processor time to decode and encode one image, in milliseconds (counted in whole seconds); on a busy machine
-    /// it may take four times as long by the clock.
+    /// it may take six times as long by the clock.
     pub process_ms: u64,
     /// Memory for all images that are worked on at once, in MiB. One image of 64 megapixels needs
     /// 200 to 650, of the rarest kinds up to 950; an image that needs more than all of it is refused.
