@@ -40,12 +40,12 @@ export function link_headers({ headers }) {
   return lines;
 }
 
-/** What a refused request would have otherwise than usual, as lines: a page, or an answer for another origin's scripts. */
+/** What a refused request would have otherwise than usual, as lines: a page, or an answer for another origin's scripts. Mostly nothing. */
 export function wishes({ headers }) {
   const [origin, accept] = [headers.get("origin"), headers.get("accept")];
   let lines = origin === null ? "" : `origin\n${origin}\n`;
   if (accept !== null && /text\//i.test(accept)) lines += `accept\n${accept}\n`;
-  return lines;
+  return lines || undefined;
 }
 
 /** Rate Limiting bindings asked in turn: name, key, name, key, …; whether all let pass. One that fails does. */

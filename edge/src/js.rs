@@ -13,7 +13,7 @@ extern "C" {
     fn picture(status: u16, lines: &str, body: &JsValue) -> web_sys::Response;
     fn keep_address_header(name: &str);
     fn link_headers(request: &web_sys::Request) -> String;
-    fn wishes(request: &web_sys::Request) -> String;
+    fn wishes(request: &web_sys::Request) -> Option<String>;
     fn add_template(status: u16, lines: &str, body: &JsValue) -> u32;
     fn from_template(number: u32, lines: &str) -> web_sys::Response;
     fn take_body(request: &web_sys::Request, declared: f64, up_to: f64, limit: f64) -> Promise;
@@ -130,7 +130,7 @@ pub fn headers_of_link(request: &web_sys::Request) -> String {
 /// `Origin`, and `Accept` where it could want a page: what an answer without a picture goes by; read with
 /// [`header_pairs`].
 pub fn wishes_of(request: &web_sys::Request) -> String {
-    wishes(request)
+    wishes(request).unwrap_or_default()
 }
 
 /// Asks the Durable Object `name` of a namespace; status and text of its answer.

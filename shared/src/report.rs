@@ -36,6 +36,11 @@ pub const VERDICTS: [&str; 15] = [
     "store_unavailable",
 ];
 
+/// Whether a verdict concerns no picture: nothing was opened, and nobody refused.
+pub fn is_aside(verdict: &str) -> bool {
+    [REDIRECTED, PREFLIGHT, SITE_FILE].contains(&verdict)
+}
+
 /// What is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event<'a> {
@@ -136,6 +141,12 @@ mod tests {
             parse(report.as_str()),
             Some(vec![(ok, 7), (Event::Limited("links"), u32::MAX)])
         );
+    }
+
+    #[test]
+    fn only_icons_preflights_and_redirects_concern_no_picture() {
+        let asides: Vec<_> = VERDICTS.into_iter().filter(|it| is_aside(it)).collect();
+        assert_eq!(asides, ["redirected", "preflight", "site_file"]);
     }
 
     #[test]

@@ -33,7 +33,6 @@ pub async fn serve(request: HttpRequest, app: web::Data<App>) -> HttpResponse {
         }
         _ => None,
     };
-    let is_link = aside.is_none();
     let (kid, answered) = match aside {
         Some(aside) => (None, shielded(&app, client).map(|_| aside)),
         None => link(&asked, &app, client).await,
@@ -43,8 +42,7 @@ pub async fn serve(request: HttpRequest, app: web::Data<App>) -> HttpResponse {
         .map_or_else(|error| error.problem().code, |(verdict, _)| verdict);
     let kid = kid.as_deref().unwrap_or(report::UNKNOWN_KID);
     app.metrics.links.with_label_values(&[verdict, kid]).inc();
-    // What concerns no picture is neither opened nor denied.
-    if is_link && verdict != report::REDIRECTED {
+    if !report::is_aside(verdict) {
         app.watch.links(answered.is_ok(), 1);
     }
     let mut answer = match answered {

@@ -31,7 +31,9 @@ pub async fn take(app: web::Data<App>, body: SignedBody) -> Result<HttpResponse,
     let ring = app.publisher.ring.get();
     for (event, count) in events {
         add(&app.metrics, &ring, event, count.into());
-        if let Event::Link { verdict, .. } = event {
+        if let Event::Link { verdict, .. } = event
+            && !report::is_aside(verdict)
+        {
             app.watch.links(verdict == "ok", count.into());
         }
     }

