@@ -61,7 +61,7 @@ pub struct Signed {
 /// A request that our edge made; the nonce must not have been seen before.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Accepted<'a> {
-    /// To be remembered for twice [`WINDOW`] seconds.
+    /// To be remembered as long as `created` lies within [`WINDOW`] of the clock.
     pub nonce: &'a str,
     /// Unix seconds.
     pub created: u64,

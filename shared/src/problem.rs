@@ -92,6 +92,18 @@ pub const BODY_TOO_LARGE: Problem =
 /// Not through the edge.
 pub const EDGE_ONLY: Problem =
     Problem::new(403, "edge_only", "This origin answers only to its edge.");
+/// A page of another site sent it.
+pub const CROSS_SITE: Problem = Problem::new(
+    403,
+    "cross_site",
+    "This request must come from the studio's own page, or carry a token.",
+);
+/// More signed requests within a minute than the origin can tell from replays.
+pub const TOO_MANY_NONCES: Problem = Problem::new(
+    503,
+    "too_many_nonces",
+    "More requests came through the edge than can be told from replays; try again in a moment.",
+);
 /// No valid access token.
 pub const UNAUTHORIZED: Problem =
     Problem::new(401, "unauthorized", "A valid access token is needed.");

@@ -22,7 +22,7 @@ use crate::secret::Secret;
 use crate::startup::App;
 
 pub use body::{SignedBody, is_signed};
-pub use nonces::Nonces;
+pub use nonces::{Nonce, Nonces};
 
 /// The section `edge`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -161,9 +161,16 @@ async fn verify(
         tracing::warn!(%error, "a request did not come through the edge");
         refused()
     })?;
-    if !app.nonces.is_first(accepted.nonce, now).await {
-        tracing::warn!("an edge request was replayed");
-        return Err(refused());
+    match app.nonces.remember(&accepted, now).await {
+        Nonce::First => {}
+        Nonce::Replayed => {
+            tracing::warn!("an edge request was replayed");
+            return Err(refused());
+        }
+        Nonce::NoRoom => {
+            tracing::error!("more edge requests than nonces can be remembered: answered with 503");
+            return Err(ApiError::Problem(problem::TOO_MANY_NONCES));
+        }
     }
     let [.., client, _, _, decided] = headers;
     let client = client.and_then(client_ip::parse).ok_or_else(refused)?;
