@@ -1,10 +1,20 @@
-//! Client secrets: made here, shown once, kept as argon2id hashes.
+//! Client secrets: made here, shown once, kept as SHA-256 hashes.
+//!
+//! A secret is 256 random bits: nobody guesses it, however fast the hash is, and there is no list of secrets that people
+//! choose. So a wrong secret costs microseconds. States of older versions hold argon2id hashes, of which each check takes
+//! 19 MiB and tens of milliseconds: few wait for it, and the first right secret has the hash replaced.
+
+use std::sync::Arc;
 
 use argon2::Argon2;
-use argon2::password_hash::{PasswordHasher, PasswordVerifier, phc::PasswordHash};
+use argon2::password_hash::{PasswordVerifier, phc::PasswordHash};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+use tokio::sync::Semaphore;
 
 use super::Scopes;
+use crate::error::ApiError;
 use crate::secret::Secret;
 use crate::state::{State, StateError, clients::ClientRow};
 
@@ -46,7 +56,7 @@ pub async fn add(
     let id = format!("cl_{}", &URL_SAFE_NO_PAD.encode(rand::random::<[u8; 12]>()));
     let secret = Secret::new(random_token());
     let user_id = user.map_or_else(|| id.clone(), str::to_owned);
-    let secret_hash = hash(&secret).map_err(StateError::Other)?;
+    let secret_hash = hash(&secret);
     let row = ClientRow {
         id: id.clone(),
         name: name.to_owned(),
@@ -64,39 +74,180 @@ pub async fn add(
     })
 }
 
-fn hash(secret: &Secret) -> Result<String, String> {
-    Argon2::default()
-        .hash_password(secret.expose().as_bytes())
-        .map(|hash| hash.to_string())
-        .map_err(|e| e.to_string())
+/// What a hash of ours begins with; a PHC string begins with `$`.
+const SHA256: &str = "sha256:";
+/// Sets these hashes apart from any other use of SHA-256.
+const DOMAIN: &str = "signet-client-secret-v1\n";
+
+fn hash(secret: &Secret) -> String {
+    let digest = Sha256::new()
+        .chain_update(DOMAIN)
+        .chain_update(secret.expose())
+        .finalize();
+    format!("{SHA256}{}", URL_SAFE_NO_PAD.encode(digest))
 }
 
-/// Whether the secret is the client's; takes tens of milliseconds of CPU on purpose. Without a client a hash is
-/// computed all the same, so that the time tells nothing about which ids exist.
-pub fn verify(secret: &Secret, hash: Option<&str>) -> bool {
-    const NOBODY: &str = "$argon2id$v=19$m=19456,t=2,p=1$c2lnbmV0LW5vYm9keS1zYWx0$DLvzYBOkGVyyZx8DRd1YGkGAkYIpfdjjPv2RvMWjvGo";
-    let parsed = PasswordHash::new(hash.unwrap_or(NOBODY));
-    let matches = parsed.is_ok_and(|hash| {
+fn is_argon2_of(secret: &Secret, hash: &str) -> bool {
+    PasswordHash::new(hash).is_ok_and(|hash| {
         Argon2::default()
             .verify_password(secret.expose().as_bytes(), &hash)
             .is_ok()
-    });
-    matches && hash.is_some()
+    })
+}
+
+/// Checks of secrets. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct SecretChecks {
+    /// Places for checks of argon2id hashes: at work and waiting.
+    places: Arc<Semaphore>,
+    at_work: Arc<Semaphore>,
+}
+
+/// Checks of argon2id hashes that wait; further ones are told to come back.
+const WAITING: usize = 16;
+/// Seconds after which who found no place may come back.
+const COME_BACK: u64 = 1;
+
+impl Default for SecretChecks {
+    fn default() -> Self {
+        Self {
+            places: Arc::new(Semaphore::new(1 + WAITING)),
+            at_work: Arc::new(Semaphore::new(1)),
+        }
+    }
+}
+
+impl SecretChecks {
+    /// Whether the secret is this client's. Without a client a hash is computed all the same, so that the time tells
+    /// nothing about which ids exist.
+    ///
+    /// # Errors
+    /// [`ApiError::Busy`] while too many argon2id hashes are being checked; the state's own.
+    pub async fn is_of(
+        &self,
+        state: &State,
+        client: Option<&ClientRow>,
+        secret: Secret,
+    ) -> Result<bool, ApiError> {
+        let made = hash(&secret);
+        let stored = client.map_or("", |client| client.secret_hash.as_str());
+        if !stored.starts_with('$') {
+            return Ok(made.as_bytes().ct_eq(stored.as_bytes()).into());
+        }
+        let old = stored.to_owned();
+        let busy = |_| ApiError::Busy(COME_BACK);
+        let _place = self.places.try_acquire().map_err(busy)?;
+        let Ok(_turn) = self.at_work.acquire().await else {
+            return Err(ApiError::Internal("secret checks are closed".into()));
+        };
+        let is_right = tokio::task::spawn_blocking(move || is_argon2_of(&secret, &old))
+            .await
+            .map_err(|error| ApiError::Internal(error.to_string()))?;
+        if let Some(client) = client.filter(|_| is_right) {
+            state.replace_secret_hash(client, made).await?;
+        }
+        Ok(is_right)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use argon2::password_hash::PasswordHasher;
 
-    #[test]
-    fn only_the_right_secret_verifies() {
+    async fn state_with(secret_hash: String) -> (tempfile::TempDir, State) {
+        let folder = tempfile::tempdir().unwrap();
+        let state = State::open(&folder.path().join("state")).unwrap();
+        let client = ClientRow {
+            id: "cl".into(),
+            name: String::new(),
+            secret_hash,
+            user_id: "u".into(),
+            scopes: String::new(),
+            disabled: false,
+            created: 1,
+        };
+        state.add_client(client).await.unwrap();
+        (folder, state)
+    }
+
+    fn argon2(secret: &Secret) -> String {
+        let hash = Argon2::default().hash_password(secret.expose().as_bytes());
+        hash.unwrap().to_string()
+    }
+
+    #[tokio::test]
+    async fn only_the_right_secret_is_right_and_costs_no_argon2() {
         let secret = Secret::new(random_token());
-        let stored = hash(&secret).unwrap();
-        assert!(stored.starts_with("$argon2id$"));
-        assert!(verify(&secret, Some(&stored)));
-        assert!(!verify(&Secret::new("other"), Some(&stored)));
-        assert!(!verify(&secret, None));
-        assert!(!verify(&secret, Some("not a hash")));
+        let (_folder, state) = state_with(hash(&secret)).await;
+        let client = state.client("cl").await.unwrap();
+        assert!(client.as_ref().unwrap().secret_hash.starts_with("sha256:"));
+        let checks = SecretChecks::default();
+        let _taken = checks.places.try_acquire_many(1 + WAITING as u32).unwrap();
+        let is_of = async |client: Option<&ClientRow>, secret: &str| {
+            let found = checks.is_of(&state, client, Secret::new(secret)).await;
+            found.unwrap()
+        };
+        let client = client.as_ref();
+        assert!(is_of(client, secret.expose()).await);
+        assert!(!is_of(client, "other").await);
+        assert!(!is_of(client, "").await);
+        assert!(!is_of(None, secret.expose()).await);
+        assert!(!is_of(None, "").await);
+        // The hash itself is no secret, and what is no hash is nobody's.
+        assert!(!is_of(client, &hash(&secret)).await);
+        let odd = ClientRow {
+            secret_hash: "not a hash".into(),
+            ..client.unwrap().clone()
+        };
+        assert!(!is_of(Some(&odd), "not a hash").await);
+    }
+
+    #[tokio::test]
+    async fn a_hash_of_an_older_state_is_read_and_replaced_at_its_next_use() {
+        let secret = Secret::new(random_token());
+        let (_folder, state) = state_with(argon2(&secret)).await;
+        let old = state.client("cl").await.unwrap().unwrap();
+        let checks = SecretChecks::default();
+        let wrong = checks.is_of(&state, Some(&old), Secret::new("x")).await;
+        assert!(!wrong.unwrap());
+        let same = state.client("cl").await.unwrap().unwrap();
+        assert_eq!(
+            same.secret_hash, old.secret_hash,
+            "a wrong secret replaces nothing"
+        );
+        let right = checks.is_of(&state, Some(&old), secret.clone()).await;
+        assert!(right.unwrap());
+        let new = state.client("cl").await.unwrap().unwrap();
+        assert_eq!(new.secret_hash, hash(&secret));
+        let _taken = checks.places.try_acquire_many(1 + WAITING as u32).unwrap();
+        let right = checks.is_of(&state, Some(&new), secret).await;
+        assert!(right.unwrap());
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn of_many_checks_of_old_hashes_a_few_wait_and_the_others_are_told_to_come_back() {
+        let secret = Secret::new(random_token());
+        let (_folder, state) = state_with(argon2(&secret)).await;
+        let old = state.client("cl").await.unwrap().unwrap();
+        let checks = SecretChecks::default();
+        let all: Vec<_> = (0..200)
+            .map(|_| {
+                let (checks, state, old) = (checks.clone(), state.clone(), old.clone());
+                tokio::spawn(
+                    async move { checks.is_of(&state, Some(&old), Secret::new("wrong")).await },
+                )
+            })
+            .collect();
+        let mut busy = 0;
+        for one in all {
+            match one.await.unwrap() {
+                Ok(is_right) => assert!(!is_right),
+                Err(ApiError::Busy(_)) => busy += 1,
+                Err(other) => panic!("{other:?}"),
+            }
+        }
+        assert!(busy >= 100, "{busy}");
     }
 
     #[test]

@@ -1,11 +1,11 @@
 //! What the OAuth endpoints have in common: error answers, and requests whose client has shown its secret.
 
 use actix_web::http::header;
-use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, web};
+use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
 use base64::{Engine, engine::general_purpose::STANDARD};
 
+use super::Scopes;
 use super::form::{self, Form};
-use super::{Scopes, clients};
 use crate::edge_trust::ClientAddress;
 use crate::error::ApiError;
 use crate::secret::Secret;
@@ -200,20 +200,14 @@ async fn authenticate(app: &App, id: &str, secret: Secret) -> Result<ClientRow, 
 /// The client of this id and secret, unless it is disabled.
 ///
 /// # Errors
-/// Ours alone.
+/// Ours alone: `busy` while too many hashes of older states are being checked.
 pub(crate) async fn known_client(
     app: &App,
     id: &str,
     secret: Secret,
 ) -> Result<Option<ClientRow>, ApiError> {
     let client = app.state.client(id).await?;
-    let hash = client.as_ref().map(|client| client.secret_hash.clone());
-    // argon2 takes tens of milliseconds and 19 MiB: few at once, none on the request threads.
-    let Ok(_permit) = app.password_checks.acquire().await else {
-        return Err(ApiError::Internal("password checks are closed".into()));
-    };
-    let matches = web::block(move || clients::verify(&secret, hash.as_deref()))
-        .await
-        .map_err(|error| ApiError::Internal(error.to_string()))?;
+    let checks = &app.secret_checks;
+    let matches = checks.is_of(&app.state, client.as_ref(), secret).await?;
     Ok(client.filter(|client| matches && !client.disabled))
 }

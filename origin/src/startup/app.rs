@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use shared::keyring::Keyring;
 use shared::referer::RefererPolicy;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Notify;
 
 use super::StartError;
 use super::keys::configured_link_keys;
+use crate::auth::clients::SecretChecks;
 use crate::auth::provider::Provider;
 use crate::auth::session::Sessions;
 use crate::auth::tokens::Tokens;
@@ -86,8 +87,8 @@ pub struct App {
     pub decided: Arc<Notify>,
     /// Which addresses are closed out.
     pub blocked: Blocked,
-    /// How many passwords are checked at once.
-    pub password_checks: Arc<Semaphore>,
+    /// Checks of clients' secrets.
+    pub secret_checks: SecretChecks,
 }
 
 impl std::fmt::Debug for Engines {
@@ -95,9 +96,6 @@ impl std::fmt::Debug for Engines {
         f.write_str("Engines")
     }
 }
-
-/// Password checks at once: each takes 19 MiB and tens of milliseconds of one core.
-const PASSWORD_CHECKS: usize = 2;
 
 /// What can be missing or broken, opened before any port is bound.
 pub(super) struct Parts {
@@ -231,7 +229,7 @@ impl App {
             decided: Arc::default(),
             blocked: Blocked::default(),
             metrics,
-            password_checks: Arc::new(Semaphore::new(PASSWORD_CHECKS)),
+            secret_checks: SecretChecks::default(),
             settings: Arc::new(settings),
             clock,
             state,

@@ -7,14 +7,14 @@ use shared::revocation::{Kind, NEVER};
 use super::revocations::bar;
 use super::{State, StateError};
 
-/// A registered client. The secret is kept as an argon2id hash in PHC form.
+/// A registered client. The secret is kept as a hash ([`crate::auth::clients`]).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientRow {
     /// `client_id`.
     pub id: String,
     /// For people.
     pub name: String,
-    /// PHC string.
+    /// `sha256:` and base64url, or a PHC string of an older version.
     pub secret_hash: String,
     /// The user whose pictures and quotas it works on.
     pub user_id: String,
@@ -50,6 +50,26 @@ impl State {
             tx.execute(
                 "INSERT INTO clients (id, name, secret_hash, user_id, scopes, disabled, created) VALUES (?1,?2,?3,?4,?5,?6,?7)",
                 params![client.id, client.name, client.secret_hash, client.user_id, client.scopes, client.disabled, client.created as i64],
+            )?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Puts another hash of the same secret in the place of the one that this row has, unless somebody else did.
+    ///
+    /// # Errors
+    /// The state's own.
+    pub async fn replace_secret_hash(
+        &self,
+        client: &ClientRow,
+        hash: String,
+    ) -> Result<(), StateError> {
+        let (id, old) = (client.id.clone(), client.secret_hash.clone());
+        self.transact(move |tx| {
+            tx.execute(
+                "UPDATE clients SET secret_hash = ?3 WHERE id = ?1 AND secret_hash = ?2",
+                [&id, &old, &hash],
             )?;
             Ok(())
         })

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::http::Answer;
+use crate::http::{Answer, Request};
 use crate::program::{ALL_SCOPES, Client, Service};
 
 fn post(service: &Service, path: &str, client: &Client, more: &str) -> Answer {
@@ -195,4 +195,52 @@ fn the_metadata_names_endpoints_that_are_there() {
             .json()["error"],
         "invalid_grant"
     );
+}
+
+/// Resident memory of the program in MiB.
+fn resident(service: &Service) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", service.id())).unwrap();
+    let line = status
+        .lines()
+        .find(|line| line.starts_with("VmRSS:"))
+        .unwrap();
+    let kib: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
+    kib / 1024
+}
+
+#[test]
+fn nine_hundred_wrong_secrets_cost_little_memory_and_nobody_waits_for_them() {
+    let service = Service::start(&[("SIGNET_EDGE__CLIENT_ADDRESS_HEADER", "x-real-ip")]);
+    let client = service.client(ALL_SCOPES);
+    let ask = |id: &str, secret: &str, from: String| {
+        let form = format!("grant_type=client_credentials&client_id={id}&client_secret={secret}");
+        let request = Request::new(service.public, "POST", "/oauth/token");
+        request
+            .header("x-real-ip", from)
+            .body("application/x-www-form-urlencoded", form)
+    };
+    let honest = || ask(&client.id, &client.secret, "198.51.100.1".into()).send();
+    assert_eq!(honest().status, 200);
+    let before = resident(&service);
+    std::thread::scope(|scope| {
+        for thread in 0..30 {
+            let (ask, client) = (&ask, &client);
+            scope.spawn(move || {
+                for n in 0..30 {
+                    let made_up = format!("cl_{thread}x{n}");
+                    let id = if n % 2 == 0 { &client.id } else { &made_up };
+                    let from = format!("192.0.2.{}", (thread * 30 + n) % 250);
+                    let status = ask(id, "wrong", from).send().status;
+                    assert!([401, 429].contains(&status), "{status}");
+                }
+            });
+        }
+        let begun = std::time::Instant::now();
+        assert_eq!(honest().status, 200);
+        println!("an honest token after {:?}", begun.elapsed());
+        assert!(begun.elapsed().as_millis() < 2_000, "{:?}", begun.elapsed());
+    });
+    let more = resident(&service).saturating_sub(before);
+    println!("{before} MiB, and {more} more");
+    assert!(more <= 50, "{more} MiB");
 }

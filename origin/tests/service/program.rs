@@ -173,6 +173,11 @@ impl Service {
         self.home.take().unwrap()
     }
 
+    /// The process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Asks the process to end.
     pub fn signal(&self, signal: &str) {
         let status = Command::new("kill")
