@@ -1,4 +1,4 @@
-//! The path of an API call: penalty box → route → shields → token → body → headers → signature → origin → answer.
+//! The path of an API call: flood shield → route → token's shield → penalty box → token → body → headers → signature → origin → answer.
 
 use std::net::IpAddr;
 
@@ -110,8 +110,9 @@ async fn walk(
     config: &Config,
     request_id: &str,
 ) -> Result<Response, Refusal> {
+    // First, so that it counts whatever is refused below.
+    shield_address(call).await?;
     if call.target == revocation::PATH && config.revocation != Rule::Off {
-        shield(call, None).await?;
         let (status, text) = revocation::receive(call, env, config).await?;
         return Ok(respond::told(status, &text, request_id));
     }
@@ -120,19 +121,26 @@ async fn walk(
     if known.refuses(env, addresses, call.now).await.is_some() {
         return Err(problem::ADDRESS_REVOKED.into());
     }
-    let mut decided = Decided::default();
-    if config.limits && routes::is_generation(call.target) {
-        let now = clock::milliseconds(js_sys::Date::now());
-        let by_object = penalty::arrive(env, config.penalty, call.client, now).await?;
-        decided.penalty = by_object.then_some(config.penalty);
-    }
     let route = routes::find(call.target)?;
     if !routes::METHODS.contains(&call.method) {
         return Err(problem::METHOD_NOT_ALLOWED.into());
     }
     let inbound = js::all_headers(call.request);
     let authorization = find(&inbound, "authorization");
-    shield(call, authorization).await?;
+    shield_token(call, authorization).await?;
+    let mut decided = Decided::default();
+    if routes::could_generate(call.method, &route) {
+        // Sent by a page of somebody else's: it must not use up what the visitor's address may do.
+        let site = find(&inbound, "sec-fetch-site");
+        if authorization.is_none() && site == Some("cross-site") {
+            return Err(problem::CROSS_SITE.into());
+        }
+        if config.limits {
+            let now = clock::milliseconds(js_sys::Date::now());
+            let by_object = penalty::arrive(env, config.penalty, call.client, now).await?;
+            decided.penalty = by_object.then_some(config.penalty);
+        }
+    }
     let charge = token(call, env, config, &route, (authorization, &known)).await?;
     decided.token = charge.as_ref().map(|_| config.token_rate);
     let answer = forward(call, config, &route, &inbound, decided, request_id).await;
@@ -177,9 +185,7 @@ async fn token(
         }
     }
     match bearer {
-        Bearer::Known(jti, _)
-            if config.limits && call.method == "POST" && routes::is_generation(call.target) =>
-        {
+        Bearer::Known(jti, _) if config.limits && routes::could_generate(call.method, route) => {
             Ok(token_limit::charge(env, config.token_rate, &jti).await?)
         }
         Bearer::Known(..) | Bearer::Unknown => Ok(None),
@@ -224,13 +230,18 @@ pub fn find<'a>(lines: &'a str, name: &str) -> Option<&'a str> {
         .map(|(_, value)| value)
 }
 
-async fn shield(call: &Call<'_>, authorization: Option<&str>) -> Result<(), Refusal> {
-    let refused = |shield| Err(limits::Refusal::from(shield).into());
-    if !call.limiters.allow_address(FLOOD, call.client).await {
-        return refused(FLOOD);
+async fn shield_address(call: &Call<'_>) -> Result<(), Refusal> {
+    match call.limiters.allow_address(FLOOD, call.client).await {
+        true => Ok(()),
+        false => Err(limits::Refusal::from(FLOOD).into()),
     }
+}
+
+async fn shield_token(call: &Call<'_>, authorization: Option<&str>) -> Result<(), Refusal> {
     match authorization {
-        Some(value) if !call.limiters.allow_token(FLOOD_TOKEN, value).await => refused(FLOOD_TOKEN),
+        Some(value) if !call.limiters.allow_token(FLOOD_TOKEN, value).await => {
+            Err(limits::Refusal::from(FLOOD_TOKEN).into())
+        }
         _ => Ok(()),
     }
 }

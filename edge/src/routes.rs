@@ -1,7 +1,7 @@
 //! Which paths pass the gate, and how much of a body each may have. All routes on one page.
 
 use shared::problem::{self, Problem};
-use shared::secret_in_query;
+use shared::{plain_path, secret_in_query};
 
 /// Longest body of an upload: 10 MiB of file and 64 KiB of form around it.
 pub const UPLOAD: u64 = 10 * 1024 * 1024 + 64 * 1024;
@@ -57,14 +57,8 @@ pub fn find(target: &str) -> Result<Route<'_>, Problem> {
         Some((path, query)) => (path, Some(query)),
         None => (target, None),
     };
-    // One spelling again: what the gate judges must be what the origin's router sees.
-    let plain = path
-        .bytes()
-        .all(|c| c.is_ascii_alphanumeric() || b"/-._~".contains(&c));
-    let dots = path
-        .split('/')
-        .any(|segment| segment == "." || segment == "..");
-    if !plain || dots || path.contains("//") || query.is_some_and(|query| !is_plain_query(query)) {
+    // What the gate judges must be what the origin's router sees.
+    if !plain_path::is_plain(path) || query.is_some_and(|query| !is_plain_query(query)) {
         return Err(problem::NOT_FOUND);
     }
     if query.is_some_and(secret_in_query::is_in) {
@@ -85,9 +79,9 @@ pub fn find(target: &str) -> Result<Route<'_>, Problem> {
     })
 }
 
-/// Whether a raw target, whatever else is wrong with it, is a route that makes pictures.
-pub fn is_generation(target: &str) -> bool {
-    GENERATION.contains(&target.split('?').next().unwrap_or(target))
+/// Whether a call could make pictures: what the penalty box and the limit of tokens count.
+pub fn could_generate(method: &str, route: &Route<'_>) -> bool {
+    method == "POST" && GENERATION.contains(&route.path)
 }
 
 /// Whether access tokens open what lies below a path.

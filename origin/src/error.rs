@@ -84,11 +84,7 @@ impl ApiError {
                 "insufficient_scope",
                 "The token does not have the scope for this.",
             ),
-            Self::CrossSite => Problem::new(
-                403,
-                "cross_site",
-                "This request must come from the studio's own page.",
-            ),
+            Self::CrossSite => problem::CROSS_SITE,
             Self::Suspended => Problem::new(403, "suspended", "This account is suspended."),
             Self::Limited(_) => problem::RATE_LIMITED,
             Self::StorageQuota { .. } => Problem::new(

@@ -4,11 +4,12 @@
 //! |---|---|---|
 //! | 1 | request id | every answer can be found in the log |
 //! | 2 | host | a name that is not ours is answered 421 before anything else looks at the request |
-//! | 3 | no token in the query | it would stand in logs and referers |
-//! | 4 | edge | who the client is; nobody around the edge |
-//! | 5 | penalty box | arrivals at generation routes, refused ones included |
-//! | 6 | what is left of a body | a client who is refused while it sends must hear the answer |
-//! | 7 | counting | answers by route template and status |
+//! | 3 | one spelling of the path | what rules compare must be what the router matches |
+//! | 4 | no token in the query | it would stand in logs and referers |
+//! | 5 | edge | who the client is; nobody around the edge |
+//! | 6 | penalty box | arrivals of what could generate, refused ones included |
+//! | 7 | what is left of a body | a client who is refused while it sends must hear the answer |
+//! | 8 | counting | answers by route template and status |
 
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -18,8 +19,8 @@ use std::sync::Arc;
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::error::InternalError;
-use actix_web::http::StatusCode;
-use actix_web::http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
+use actix_web::http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue};
+use actix_web::http::{Method, StatusCode};
 use actix_web::middleware::Next;
 use actix_web::{Error, HttpMessage, ResponseError, web};
 use futures_util::FutureExt;
@@ -27,7 +28,7 @@ use prometheus::IntCounter;
 use shared::decided::Pair;
 use shared::error_shape::Shape;
 use shared::hex::hex;
-use shared::{problem, secret_in_query};
+use shared::{plain_path, problem, secret_in_query};
 
 use crate::auth::Recognised;
 use crate::edge_trust::{self, ClientAddress, DecidedAtEdge};
@@ -38,7 +39,7 @@ use crate::telemetry::{Metrics, RequestId};
 use crate::unread::Unread;
 use crate::watch::Refused;
 
-/// Routes whose arrivals the penalty box counts.
+/// Templates of the routes whose arrivals the penalty box counts.
 const GENERATION_ROUTES: [&str; 4] = [
     "/api/generate",
     "/v1/images/generations",
@@ -53,16 +54,33 @@ pub async fn public(
 ) -> Result<ServiceResponse<BoxBody>, Error> {
     run(request, next, async |request, app| {
         known_host(request, &app.settings.server.hosts())?;
+        plain_path(request)?;
         no_token_in_query(request)?;
         edge_trust::admit(request).await
     })
     .await
 }
 
-/// Counts an arrival at a generation route; elsewhere, and where no address is known, there is none.
+/// Whether the route that matches could make pictures: what the penalty box counts.
+fn could_generate(request: &ServiceRequest) -> bool {
+    let pattern = || request.match_pattern();
+    request.method() == Method::POST
+        && pattern().is_some_and(|pattern| GENERATION_ROUTES.contains(&pattern.as_str()))
+}
+
+/// Counts an arrival of what could generate; elsewhere, and where no address is known, there is none. What a page of
+/// another site sent without a token is refused and not counted: it must not use up what the visitor's address may do.
 async fn arrive(request: &ServiceRequest, app: &App) -> Result<(), ApiError> {
+    if !could_generate(request) {
+        return Ok(());
+    }
+    let headers = request.headers();
+    let site = headers.get("sec-fetch-site").map(HeaderValue::as_bytes);
+    if site == Some(b"cross-site") && !headers.contains_key(AUTHORIZATION) {
+        return Err(ApiError::CrossSite);
+    }
     let address = request.extensions().get::<ClientAddress>().copied();
-    let Some(address) = address.filter(|_| GENERATION_ROUTES.contains(&request.path())) else {
+    let Some(address) = address else {
         return Ok(());
     };
     let arrived = app.limits.arrive(address.0, app.clock.nanos()).await;
@@ -96,7 +114,8 @@ pub async fn operator(
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
     run(request, next, async |request, app| {
-        known_host(request, &app.settings.server.operator_hosts())
+        known_host(request, &app.settings.server.operator_hosts())?;
+        plain_path(request)
     })
     .await
 }
@@ -328,6 +347,13 @@ fn known_host(request: &ServiceRequest, hosts: &[String]) -> Result<(), ApiError
         Ok(())
     } else {
         Err(ApiError::Problem(problem::UNKNOWN_HOST))
+    }
+}
+
+fn plain_path(request: &ServiceRequest) -> Result<(), ApiError> {
+    match plain_path::is_plain(request.path()) {
+        true => Ok(()),
+        false => Err(ApiError::Problem(problem::NOT_FOUND)),
     }
 }
 

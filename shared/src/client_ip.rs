@@ -1,6 +1,6 @@
 //! Addresses as limits count them: IPv4 whole, IPv6 by /64 and, with ten times the room, by /48.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// How many more an IPv6 /48 may do than one /64 of it.
 pub const WIDE_FACTOR: u32 = 10;
@@ -14,9 +14,28 @@ pub struct AddressGroup {
     pub wide: Option<IpAddr>,
 }
 
-/// Groups an address; a v4-mapped IPv6 address counts as the IPv4 address in it.
+/// The IPv4 address that an IPv6 address stands for: v4-mapped (RFC 4291), NAT64 under the well-known prefix (RFC 6052)
+/// and under the local one (RFC 8215, read as a /96), SIIT (RFC 2765) and 6to4 (RFC 3056). Whoever has that IPv4 address
+/// is behind all of them.
+fn inside(address: Ipv6Addr) -> Option<Ipv4Addr> {
+    let of = |high: u16, low: u16| Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low));
+    match address.segments() {
+        [0, 0, 0, 0, 0, 0xffff, high, low]
+        | [0, 0, 0, 0, 0xffff, 0, high, low]
+        | [0x64, 0xff9b, 0, 0, 0, 0, high, low]
+        | [0x64, 0xff9b, 1, _, _, _, high, low]
+        | [0x2002, high, low, ..] => Some(of(high, low)),
+        _ => None,
+    }
+}
+
+/// Groups an address; an IPv6 address that stands for an IPv4 address counts as that.
 pub fn group(address: IpAddr) -> AddressGroup {
-    match address.to_canonical() {
+    let address = match address {
+        IpAddr::V6(v6) => inside(v6).map_or(address, IpAddr::V4),
+        v4 => v4,
+    };
+    match address {
         v4 @ IpAddr::V4(_) => AddressGroup {
             narrow: v4,
             wide: None,
@@ -50,6 +69,23 @@ mod tests {
     fn addresses_are_grouped_as_limits_count_them() {
         let of = |text: &str| group(text.parse().unwrap());
         assert_eq!(of("198.51.100.7"), of("::ffff:198.51.100.7"));
+        for same in [
+            "64:ff9b::198.51.100.7",
+            "64:ff9b:1:2:3:4:198.51.100.7",
+            "::ffff:0:198.51.100.7",
+            "2002:c633:6407::1",
+            "2002:c633:6407:ffff::9",
+        ] {
+            assert_eq!(of(same), of("198.51.100.7"), "{same}");
+        }
+        for other in [
+            "64:ff9b:2::198.51.100.7",
+            "64:ff9c::198.51.100.7",
+            "::198.51.100.7",
+            "2003:c633:6407::1",
+        ] {
+            assert_ne!(of(other).narrow, of("198.51.100.7").narrow, "{other}");
+        }
         assert_eq!(of("2001:db8:1:2:3::4"), of("2001:db8:1:2:ffff::"));
         assert_ne!(of("2001:db8:1:2::"), of("2001:db8:1:3::"));
         assert_eq!(of("2001:db8:1:2::").wide, of("2001:db8:1:3::").wide);

@@ -25,6 +25,7 @@ pub mod keyring;
 pub mod link;
 pub mod object_key;
 pub mod penalty;
+pub mod plain_path;
 pub mod problem;
 pub mod range;
 pub mod referer;

@@ -12,8 +12,8 @@ before(async () => {
 });
 after(() => Promise.all([bucket?.close(), origin?.close()]));
 
-const generate = (edge, from, { method = "POST", target = "/api/generate" } = {}) =>
-  request(edge, target, { host: "api", method, from, headers: method === "POST" ? { "content-type": "application/json" } : {}, body: method === "POST" ? "{}" : undefined });
+const generate = (edge, from, { method = "POST", target = "/api/generate", headers = {} } = {}) =>
+  request(edge, target, { host: "api", method, from, headers: method === "POST" ? { "content-type": "application/json", ...headers } : headers, body: method === "POST" ? "{}" : undefined });
 const asked = (edge) => edge.logs().split("object asked: PENALTY_BOX").length - 1;
 async function withEdge(options, work) {
   const edge = await startEdge({ bucket, origin, ...options });
@@ -28,8 +28,8 @@ test("thirty_arrivals_a_minute_pass_the_next_blocks_and_a_blocked_flood_asks_no_
   withEdge({ objects: { PENALTY_BOX: "counted" } }, async (edge) => {
     const before = origin.requests.length;
     for (let i = 0; i < 30; i += 1) {
-      // Arrivals that are refused, of other methods or at other generation routes, count like any other.
-      const kind = [{}, { method: "PUT" }, { target: "/v1/images/edits" }, { target: "/api/generate?token=x" }, { method: "GET" }][i % 5];
+      // Arrivals at other generation routes, and those that are refused later, count like any other.
+      const kind = [{}, { target: "/v1/images/edits" }, { headers: { authorization: "Bearer x" } }, { headers: { "sec-fetch-site": "same-origin" } }][i % 4];
       assert.notEqual((await generate(edge, "192.0.2.1", kind)).status, 429, `arrival ${i}`);
     }
     assert.equal(asked(edge), 30);
@@ -46,6 +46,33 @@ test("thirty_arrivals_a_minute_pass_the_next_blocks_and_a_blocked_flood_asks_no_
     assert.equal(origin.requests.length - before, passed, "nothing blocked reaches the origin");
     assert.equal((await generate(edge, "192.0.2.2")).status, 200, "others are not blocked");
     assert.equal((await request(edge, "/api/images", { host: "api", from: "192.0.2.1" })).status, 200, "other routes are open");
+  }));
+
+test("only_what_could_generate_counts_and_a_foreign_page_locks_nobody_out", () =>
+  withEdge({ objects: { PENALTY_BOX: "counted" }, vars: { PENALTY_RULE: "3/600" } }, async (edge) => {
+    const from = "192.0.2.77";
+    for (const method of ["GET", "HEAD", "OPTIONS", "PUT", "DELETE", "PATCH"]) {
+      for (let i = 0; i < 31; i += 1) assert.notEqual((await generate(edge, from, { method, target: `/api/generate?${i}` })).status, 429, method);
+    }
+    const foreign = { "sec-fetch-site": "cross-site", "sec-fetch-mode": "no-cors" };
+    for (let i = 0; i < 31; i += 1) {
+      const answer = await generate(edge, from, { headers: foreign });
+      assert.deepEqual([answer.status, answer.json().code], [403, "cross_site"]);
+    }
+    for (const target of ["/api/%67enerate", "/api//generate", "/api/./generate"]) {
+      for (let i = 0; i < 31; i += 1) assert.equal((await generate(edge, from, { target })).status, 404, target);
+    }
+    assert.equal(asked(edge), 0);
+    for (let i = 0; i < 3; i += 1) assert.equal((await generate(edge, from)).status, 200);
+    assert.equal((await generate(edge, from)).status, 429, "what could generate still counts");
+  }));
+
+test("the_flood_shield_counts_what_a_foreign_page_sends", () =>
+  withEdge({ quotas: { FLOOD: 5 } }, async (edge) => {
+    const foreign = { "sec-fetch-site": "cross-site" };
+    const statuses = [];
+    for (let i = 0; i < 8; i += 1) statuses.push((await generate(edge, "192.0.2.78", { headers: foreign })).status);
+    assert.deepEqual(statuses, [403, 403, 403, 403, 403, 429, 429, 429]);
   }));
 
 test("the_origin_is_told_by_which_numbers_the_edge_decided", () =>
@@ -78,9 +105,18 @@ test("ipv6_counts_by_64_and_ten_times_as_much_by_48", () =>
     assert.equal((await generate(edge, "2001:db8:1:1:ffff::")).status, 429, "the /64");
     // 4 so far; 26 more of the /48, each from a /64 of its own.
     for (let i = 0; i < 26; i += 1) assert.equal((await generate(edge, `2001:db8:1:${(i + 16).toString(16)}::1`)).status, 200, `part ${i}`);
-    assert.equal((await generate(edge, "2001:db8:1:ff::1")).status, 429, "the /48");
+    const full = await generate(edge, "2001:db8:1:ff::1");
+    assert.equal(full.status, 429, "the /48");
+    assert.ok(Number(full.headers["retry-after"]) <= 60, "which is slowed, not blocked");
     assert.equal((await generate(edge, "2001:db8:1:fe::1")).status, 429);
     assert.equal((await generate(edge, "2001:db8:2:1::1")).status, 200, "the next /48 is open");
+  }));
+
+test("an_ipv4_address_counts_as_one_through_nat64_siit_and_6to4", () =>
+  withEdge({ vars: { PENALTY_RULE: "3/600" } }, async (edge) => {
+    for (const from of ["198.51.100.7", "64:ff9b::198.51.100.7", "2002:c633:6407::5"]) assert.equal((await generate(edge, from)).status, 200, from);
+    for (const from of ["::ffff:0:198.51.100.7", "64:ff9b:1::198.51.100.7", "198.51.100.7"]) assert.equal((await generate(edge, from)).status, 429, from);
+    assert.equal((await generate(edge, "64:ff9b::198.51.100.8")).status, 200, "its neighbour");
   }));
 
 for (const mode of ["failing", "broken", "hanging"]) {

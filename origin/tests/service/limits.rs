@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use crate::http::Request;
 use crate::program::{ALL_SCOPES, Service, quick};
 
 #[test]
@@ -301,4 +302,38 @@ fn keep_unkeep_delete_and_link_count_under_writes_and_the_refused_one_changes_no
     assert_eq!(list["images"][0]["key"], image["key"]);
     // Another user's writes are another count.
     assert_eq!(service.delete(absent).token(&other).send().status, 404);
+}
+
+#[test]
+fn only_what_could_generate_counts_and_a_foreign_page_locks_nobody_out() {
+    let service = Service::start(&[("SIGNET_LIMITS__PENALTY_ARRIVALS", "3")]);
+    let ask = |method: &str, target: &str| Request::new(service.public, method, target);
+    for method in ["GET", "HEAD", "OPTIONS", "PUT", "DELETE"] {
+        for n in 0..31 {
+            let answer = ask(method, &format!("/api/generate?{n}")).send();
+            assert_ne!(answer.status, 429, "{method}");
+        }
+    }
+    for _ in 0..31 {
+        let foreign = ask("POST", "/api/generate").header("sec-fetch-site", "cross-site");
+        assert_eq!(foreign.send().problem(), (403, "cross_site".into()));
+    }
+    // The router would decode these; a rule that compares would not see them.
+    for target in [
+        "/api/%67enerate",
+        "/%61pi/generate",
+        "/api//generate",
+        "/api/./generate",
+    ] {
+        for _ in 0..31 {
+            assert_eq!(ask("POST", target).send().status, 404, "{target}");
+        }
+    }
+    let operator = Request::new(service.operator, "GET", "/%6detrics").send();
+    assert_eq!(operator.status, 404);
+    for _ in 0..3 {
+        assert_eq!(ask("POST", "/api/generate").send().status, 401);
+    }
+    let blocked = ask("POST", "/api/generate").send();
+    assert_eq!(blocked.status, 429, "what could generate still counts");
 }

@@ -1,6 +1,9 @@
 //! The penalty box: more than so many arrivals within a window block for a time. Arrivals while blocked neither count
 //! nor make the block longer. Exact: the arrivals of the window are kept, for a bucket would let a second burst pass.
 //!
+//! An IPv6 /48 is never blocked: it may hold many households. While its window is full, further arrivals from it wait
+//! until the oldest is over, a window at most.
+//!
 //! Times are in whatever unit the caller counts in; [`stored`] is in milliseconds.
 
 pub mod stored;
@@ -32,10 +35,10 @@ impl Rule {
     }
 }
 
-/// The answer to an arrival at a time for which an address is blocked.
+/// The answer to an arrival at a time for which an address is blocked, or its network full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Blocked {
-    /// When the block ends.
+    /// When the block ends, or the network has room again.
     pub until: u64,
 }
 
@@ -69,7 +72,33 @@ impl Record {
     }
 
     fn count(&mut self, rule: Rule, now: u64) -> Result<(), Blocked> {
-        // A block that was seen to be over stays over, should the clock be set back.
+        self.forget(rule, now);
+        self.push(now);
+        if self.arrivals.len() > usize::try_from(rule.arrivals).unwrap_or(usize::MAX) {
+            self.arrivals = VecDeque::new();
+            self.blocked_until = now.saturating_add(rule.block);
+            return Err(Blocked {
+                until: self.blocked_until,
+            });
+        }
+        Ok(())
+    }
+
+    /// Whether one more arrival is within the window's number; else when it will be.
+    fn has_room(&mut self, rule: Rule, now: u64) -> Result<(), Blocked> {
+        self.forget(rule, now);
+        if self.arrivals.len() < usize::try_from(rule.arrivals).unwrap_or(usize::MAX) {
+            return Ok(());
+        }
+        let oldest = self.arrivals.front().map_or(now, |&first| first.min(now));
+        Err(Blocked {
+            until: oldest.saturating_add(rule.window),
+        })
+    }
+
+    /// Lets go of arrivals that do not count any more, and of a block, which was seen to be over and stays so, should
+    /// the clock be set back.
+    fn forget(&mut self, rule: Rule, now: u64) {
         self.blocked_until = 0;
         let is_live =
             |at: u64| at.saturating_add(rule.window) > now && at <= now.saturating_add(rule.step);
@@ -79,16 +108,11 @@ impl Record {
         while self.arrivals.back().is_some_and(|&at| !is_live(at)) {
             self.arrivals.pop_back();
         }
+    }
+
+    fn push(&mut self, now: u64) {
         let at = self.arrivals.back().map_or(now, |&last| last.max(now));
         self.arrivals.push_back(at);
-        if self.arrivals.len() > usize::try_from(rule.arrivals).unwrap_or(usize::MAX) {
-            self.arrivals = VecDeque::new();
-            self.blocked_until = now.saturating_add(rule.block);
-            return Err(Blocked {
-                until: self.blocked_until,
-            });
-        }
-        Ok(())
     }
 
     /// Arrivals that count now (all that pass when blocked), and how long until all is forgotten.
@@ -110,17 +134,17 @@ impl Record {
     }
 }
 
-/// Which part of an IPv6 address is blocked.
+/// Which part of an IPv6 address refuses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Part {
-    /// The IPv4 address, or the /64.
+    /// The IPv4 address, or the /64, is blocked.
     Narrow,
-    /// The /48.
+    /// The /48 is full.
     Wide,
 }
 
-/// Counts an arrival for an address and for the /48 around it, where there is one. While either is blocked, it counts
-/// for neither.
+/// Counts an arrival for an address and for the /48 around it, where there is one. While the one is blocked or the other
+/// full, it counts for neither.
 ///
 /// # Errors
 /// [`Blocked`], and which of them is.
@@ -134,11 +158,10 @@ pub fn arrive(
     let Some(wide) = wide else {
         return narrow.count(rule, now).map_err(|it| (Part::Narrow, it));
     };
-    wide.check(rule.wide(), now)
+    wide.has_room(rule.wide(), now)
         .map_err(|it| (Part::Wide, it))?;
-    let (one, all) = (narrow.count(rule, now), wide.count(rule.wide(), now));
-    all.map_err(|it| (Part::Wide, it))?;
-    one.map_err(|it| (Part::Narrow, it))
+    wide.push(now);
+    narrow.count(rule, now).map_err(|it| (Part::Narrow, it))
 }
 
 #[cfg(test)]
@@ -203,17 +226,24 @@ mod tests {
                 refused = refused.or(Some((round, it)));
             }
         }
-        assert_eq!(refused, Some((30, (Part::Wide, Blocked { until: 607 }))));
-        assert_eq!(
-            arrive(&mut Record::default(), Some(&mut wide), RULE, 606)
-                .unwrap_err()
-                .0,
-            Part::Wide
-        );
-        assert_eq!(
-            arrive(&mut Record::default(), Some(&mut wide), RULE, 607),
-            Ok(())
-        );
+        // Full, not blocked: at the end of the window there is room again, for all of it.
+        assert_eq!(refused, Some((30, (Part::Wide, Blocked { until: 67 }))));
+        let mut at = |now| arrive(&mut Record::default(), Some(&mut wide), RULE, now);
+        assert_eq!(at(66).unwrap_err().0, Part::Wide);
+        for _ in 0..30 {
+            assert_eq!(at(67), Ok(()));
+        }
+        assert_eq!(at(90), Err((Part::Wide, Blocked { until: 127 })));
+    }
+
+    #[test]
+    fn a_network_that_an_older_version_blocked_is_open() {
+        let mut wide = Record {
+            blocked_until: 600,
+            ..Record::default()
+        };
+        let mut narrow = Record::default();
+        assert_eq!(arrive(&mut narrow, Some(&mut wide), RULE, 7), Ok(()));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 -- KEYS: the penalty box of an address, perhaps that of its network: blocked until (64), arrivals in milliseconds modulo
--- 2^32 (32 each). Answers {0, 0}, or {1, microseconds until the block ends}. As in shared/src/penalty: while either is
--- blocked, an arrival counts for neither.
+-- 2^32 (32 each). Answers {0, 0}, or {1, microseconds until the block ends or the network has room}. As in
+-- shared/src/penalty: a network is never blocked; while it is full, or the address blocked, an arrival counts for neither.
 local skew, limit, wide_limit, window, block = unpacked('>i8I8I8I8I8', ARGV[1])
 local now = clock(skew)
 local mark = floor(now / 1000) % 4294967296
@@ -12,7 +12,7 @@ for i = 1, #KEYS do
     until_ = math.min(unpacked('>I8', blob), now + block)
     arrivals = sub(blob, 9)
   end
-  if now < until_ then return { 1, until_ - now } end
+  if i == 1 and now < until_ then return { 1, until_ - now } end
   local at = 1
   while at + 3 <= #arrivals do
     local age = (mark - unpacked('>I4', arrivals, at)) % 4294967296
@@ -20,11 +20,15 @@ for i = 1, #KEYS do
     if age < window / 1000 or age > 4294967296 - 60000 then break end
     at = at + 4
   end
+  if i == 2 and (#arrivals - at + 1) / 4 >= wide_limit then
+    local age = at <= #arrivals and (mark - unpacked('>I4', arrivals, at)) % 4294967296 or 0
+    return { 1, age < window / 1000 and window - age * 1000 or window }
+  end
   boxes[i] = sub(arrivals, at) .. pack('>I4', mark)
 end
 local over = false
 for i = 1, #KEYS do
-  if #boxes[i] / 4 > (i == 1 and limit or wide_limit) then
+  if i == 1 and #boxes[i] / 4 > limit then
     over = true
     put(KEYS[i], pack('>I8', now + block), block / 1000)
   else
