@@ -29,8 +29,8 @@ pub const MAX_TEXT: usize = 1024 * 1024;
 /// Entries that must work, within [`MAX_FILTER`] and with one unneeded second look in a hundred at most. Beyond it
 /// everything goes on, with more second looks.
 pub const MANY: u64 = 1_000_000;
-/// Entries of single links, tokens and addresses together, beyond which no more are taken. Owners, epochs and clients
-/// are as many as there are users.
+/// Entries of single links, tokens and addresses together, beyond which no more links and addresses are taken. Tokens
+/// end within the hour; owners, epochs and clients are as many as there are users.
 pub const MAX_SINGLE: u64 = 500_000;
 
 /// Whether what was known at `taken_ms` (Unix milliseconds) may be acted on at `now` (Unix seconds) without looking
