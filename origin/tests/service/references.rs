@@ -86,6 +86,63 @@ fn a_mask_says_what_is_painted_anew() {
     );
 }
 
+/// The pixels of a link's picture.
+fn pixels(service: &Service, image: &Value) -> RgbImage {
+    let url = image["url"].as_str().unwrap();
+    let file = service.link(url).send().ok().body;
+    image::load_from_memory(&file).unwrap().to_rgb8()
+}
+
+#[test]
+fn what_a_mask_keeps_of_an_upload_is_in_the_picture_pixel_by_pixel() {
+    let service = Service::start(&[("SIGNET_LIMITS__UPLOADS__BURST", "9")]);
+    let token = service.token(ALL_SCOPES);
+    let start = picture(64, 64, ImageFormat::Png);
+    let right = RgbImage::from_fn(64, 64, |x, _| {
+        image::Rgb(if x < 27 { [0; 3] } else { [255; 3] })
+    });
+    let mut mask = std::io::Cursor::new(Vec::new());
+    right.write_to(&mut mask, ImageFormat::Png).unwrap();
+    let job = with(&json!({
+        "init_image": upload(&service, &token, start.clone()),
+        "mask": upload(&service, &token, mask.into_inner()), "prompt": "a pizza",
+    }));
+    let answer = service.generate(&token, &job).ok().json();
+    let made = pixels(&service, &answer["images"][0]);
+    let start = image::load_from_memory(&start).unwrap().to_rgb8();
+    assert_eq!(made.dimensions(), start.dimensions());
+    let differs = |side: &dyn Fn(u32) -> bool| {
+        let both = made.enumerate_pixels().zip(start.pixels());
+        let here = both.filter(|((x, ..), _)| side(*x));
+        here.filter(|((.., one), other)| one != other).count()
+    };
+    assert_eq!(differs(&|x| x < 27), 0);
+    assert!(differs(&|x| x >= 27) > 37 * 64 / 2);
+}
+
+#[test]
+fn every_seed_that_is_reported_gives_its_picture_when_it_is_sent() {
+    let service = Service::start(&[]);
+    let token = service.token(ALL_SCOPES);
+    let largest = (1u64 << 53) - 1;
+    let ask = |seed: u64, n: u64| {
+        let job = with(&json!({ "seed": seed, "n": n, "steps": 1 }));
+        let answer = service.generate(&token, &job).ok().json();
+        answer["images"].as_array().unwrap().clone()
+    };
+    let four = ask(largest, 4);
+    let seeds: Vec<u64> = four
+        .iter()
+        .map(|image| image["seed"].as_u64().unwrap())
+        .collect();
+    assert_eq!(seeds, [largest, 0, 1, 2]);
+    for (image, seed) in four.iter().zip(seeds) {
+        let again = ask(seed, 1);
+        assert_eq!(again[0]["seed"], seed);
+        assert_eq!(pixels(&service, &again[0]), pixels(&service, image));
+    }
+}
+
 #[test]
 fn only_the_callers_own_uploads_are_there() {
     let service = Service::start(&[]);
