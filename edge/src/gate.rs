@@ -29,12 +29,6 @@ const BODY_INCOMPLETE: Problem = Problem {
     code: "body_incomplete",
     title: "The body ended before it was complete.",
 };
-/// A header that cannot be signed.
-const MALFORMED_HEADER: Problem = Problem {
-    status: 400,
-    code: "malformed_header",
-    title: "A header holds characters that are not allowed.",
-};
 
 /// Headers of the origin that are between it and the edge.
 const INTERNAL_ANSWER_HEADERS: &str = CHARGED;
@@ -343,7 +337,7 @@ fn outbound(call: &Call<'_>, config: &Config, sent: &Sent<'_>) -> Result<Lines, 
     };
     let nonce = hex(&js::random::<16>());
     let signed = edge_auth::sign(&config.edge_keys, &message, call.now, &nonce)
-        .map_err(|_| MALFORMED_HEADER)?;
+        .map_err(|_| problem::MALFORMED_HEADER)?;
     for (name, value) in [
         (edge_auth::CLIENT_IP, client.as_str()),
         ("x-request-id", request_id),

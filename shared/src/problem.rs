@@ -89,6 +89,12 @@ pub const HTTPS_REQUIRED: Problem = Problem::new(
 /// Too large a body.
 pub const BODY_TOO_LARGE: Problem =
     Problem::new(413, "body_too_large", "The body is larger than allowed.");
+/// A header of those that an edge signs.
+pub const MALFORMED_HEADER: Problem = Problem::new(
+    400,
+    "malformed_header",
+    "A header holds characters that are not allowed.",
+);
 /// Not through the edge.
 pub const EDGE_ONLY: Problem =
     Problem::new(403, "edge_only", "This origin answers only to its edge.");

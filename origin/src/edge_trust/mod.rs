@@ -97,7 +97,24 @@ pub async fn admit(request: &ServiceRequest) -> Result<(), ApiError> {
     Ok(())
 }
 
+/// Headers of a client's that an edge signs, but for `authorization`, which it judges first.
+const SIGNED: [&str; 3] = ["cookie", "content-type", "idempotency-key"];
+
+/// What an edge could not sign is refused where there is none, too: a client hears the same from both.
+fn signable(request: &ServiceRequest) -> Result<(), ApiError> {
+    let mut values = SIGNED
+        .iter()
+        .flat_map(|name| request.headers().get_all(*name));
+    let is_clean = |byte: &u8| (0x20..0x7f).contains(byte);
+    if values.all(|value| value.as_bytes().iter().all(is_clean)) {
+        Ok(())
+    } else {
+        Err(ApiError::Problem(problem::MALFORMED_HEADER))
+    }
+}
+
 fn stand_alone(request: &ServiceRequest, header: &str) -> Result<IpAddr, ApiError> {
+    signable(request)?;
     address_of(request.request(), header).ok_or_else(|| {
         ApiError::Invalid("the proxy in front does not tell the client's address".into())
     })
