@@ -165,6 +165,14 @@ impl ApiError {
         !theirs
     }
 
+    /// As told to a request that paid nothing itself.
+    pub fn uncharged(self) -> Self {
+        match self {
+            Self::Charged(problem) => Self::Problem(problem),
+            other => other,
+        }
+    }
+
     /// Whether whatever was at work on a job has certainly made nothing that it costs us.
     pub fn made_nothing(&self) -> bool {
         match self {

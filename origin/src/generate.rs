@@ -170,14 +170,31 @@ fn accepted(preference: &Preference, (location, job): (String, serde_json::Value
     answer.json(job)
 }
 
-/// The answer to a request that was made before under the same key: the same job, its links signed afresh.
+/// The answer to a request that was made before under the same key: the same job, its links signed afresh. Whatever
+/// became of that job, this request is not charged.
 async fn replay(
     app: &App,
     caller: &Caller,
     preference: &Preference,
     known: Known,
 ) -> Result<HttpResponse, ApiError> {
-    let mut answer = match known {
+    let answer = stands(app, caller, preference, known).await;
+    let mut answer = answer.map_err(ApiError::uncharged)?;
+    answer.headers_mut().insert(
+        header::HeaderName::from_static("idempotency-replayed"),
+        header::HeaderValue::from_static("true"),
+    );
+    Ok(answer)
+}
+
+/// How the job of an earlier request stands, once it ended or the wait is over.
+async fn stands(
+    app: &App,
+    caller: &Caller,
+    preference: &Preference,
+    known: Known,
+) -> Result<HttpResponse, ApiError> {
+    Ok(match known {
         Known::Live(live) => wait(app, caller, preference, &live).await?,
         Known::Ended(id, milliunits, ended) => {
             HttpResponse::Ok().json(render(app, &caller.user_id, &id, milliunits, &ended).await?)
@@ -197,12 +214,7 @@ async fn replay(
                 }
             }
         }
-    };
-    answer.headers_mut().insert(
-        header::HeaderName::from_static("idempotency-replayed"),
-        header::HeaderValue::from_static("true"),
-    );
-    Ok(answer)
+    })
 }
 
 /// Cancels a job whose only possible reader left: the future of its request was dropped.

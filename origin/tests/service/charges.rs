@@ -255,3 +255,28 @@ fn few_steps_cost_what_their_pictures_and_those_they_start_from_cost() {
     job["mask"] = upload(1_000);
     assert_eq!(cost(&job), floor(1, &[900_000, 900_000]));
 }
+
+#[test]
+fn the_request_that_ran_is_charged_and_its_replay_is_not() {
+    let service = start(&[UNITS]);
+    let token = service.token(ALL_SCOPES);
+    let mut body = long();
+    body["n"] = json!(4);
+    let keyed = ask(&service, &token, &body).header("idempotency-key", "k");
+    let job = keyed.clone().header("prefer", "respond-async").send();
+    let job = job.json()["job"].clone();
+    until(&service, &token, &job, &["running"]);
+    let waits = std::thread::spawn({
+        let keyed = keyed.clone();
+        move || keyed.send()
+    });
+    std::thread::sleep(Duration::from_millis(500));
+    let path = crate::jobs::path(&job);
+    let ended = service.delete(&path).token(&token).send().ok().json();
+    assert!(ended["job"]["cost_units"].as_f64().unwrap() > 0.0);
+    for replay in [waits.join().unwrap(), keyed.send()] {
+        assert_eq!(replay.problem(), (409, "cancelled".into()));
+        assert_eq!(replay.header("signet-charged"), Some("0"));
+    }
+    assert_eq!(used(&service, &token, "user-hour"), 1);
+}
