@@ -66,10 +66,10 @@ fn main() -> Result<(), Failure> {
     }
     let mut stored = Vec::new();
     for shape in &shapes {
-        for (side, _) in shape.reference {
-            if !stored.iter().any(|(known, _)| *known == side) {
-                stored.push((side, picture(side)?));
-            }
+        if let Some((side, _)) = shape.reference
+            && !stored.iter().any(|(known, _)| *known == side)
+        {
+            stored.push((side, picture(side)?));
         }
     }
     for shape in &shapes {

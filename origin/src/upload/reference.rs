@@ -238,7 +238,7 @@ mod tests {
             assert!(one.now_or_never().is_none());
         }
         let begun = reading.load(Ordering::SeqCst) as u64;
-        assert!(begun >= 1 && begun < 12, "{begun}");
+        assert!((1..12).contains(&begun), "{begun}");
         let budget = u64::from(uploads.settings().memory_mib) << 20;
         assert!(begun * large.cost().memory <= budget, "{begun}");
     }

@@ -81,7 +81,7 @@ fn is_device(name: &str) -> bool {
     numbered
         || ["con", "prn", "aux", "nul", "conin$", "conout$"]
             .iter()
-            .any(|it| is(it))
+            .any(is)
 }
 
 /// What a value of `dn` says, into `buffer`: canonical base64url without padding, of UTF-8.
