@@ -21,6 +21,11 @@ fn links() -> std::io::Result<()> {
 }
 
 #[test]
+fn jpegs() -> std::io::Result<()> {
+    briefly(env!("CARGO_BIN_EXE_jpeg"))
+}
+
+#[test]
 fn referers() -> std::io::Result<()> {
     briefly(env!("CARGO_BIN_EXE_referer"))
 }

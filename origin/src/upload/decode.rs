@@ -4,21 +4,23 @@
 use std::io::Cursor;
 
 use image::codecs::gif::GifDecoder;
-use image::codecs::jpeg::JpegDecoder;
 use image::codecs::webp::WebPDecoder;
 use image::metadata::Orientation;
 use image::{ColorType, ImageDecoder, ImageError};
 use png::{DecodingError, Transformations};
 
+use super::colour::{self, Meaning};
 use super::pixels::{Layout, Pixels};
 use super::sniff::{Admitted, Kind, check_size};
-use super::{Limits, UploadError};
+use super::{Limits, UploadError, exif, webp};
 
 /// A decoded file: its pixels as stored, and what it says about showing them.
 #[derive(Debug)]
 pub struct Decoded {
     pub pixels: Pixels,
-    pub profile: Option<Vec<u8>>,
+    pub meaning: Meaning,
+    /// Whether it stores brightness, alone or with opacity.
+    pub is_gray: bool,
     pub orientation: Orientation,
 }
 
@@ -29,10 +31,43 @@ pub struct Decoded {
 pub fn decode(bytes: &[u8], image: Admitted, limits: &Limits) -> Result<Decoded, UploadError> {
     match image.kind {
         Kind::Png => decode_png(bytes, image, limits),
-        Kind::Jpeg => with(JpegDecoder::new(Cursor::new(bytes)), image, limits),
-        Kind::WebP => with(WebPDecoder::new(Cursor::new(bytes)), image, limits),
+        Kind::Jpeg => decode_jpeg(bytes, limits),
+        Kind::WebP => {
+            let file = webp::with_true_flags(bytes);
+            with(WebPDecoder::new(Cursor::new(file)), image, limits)
+        }
         Kind::Gif => with(GifDecoder::new(Cursor::new(bytes)), image, limits),
     }
+}
+
+/// Memory beside the file: the picture, four bytes a pixel of inks, and what `jpeg::Header::memory` says.
+fn decode_jpeg(bytes: &[u8], limits: &Limits) -> Result<Decoded, UploadError> {
+    let header = jpeg::header(bytes)?;
+    check_size(header.width, header.height, limits)?;
+    let jpeg::Picture {
+        width,
+        height,
+        samples,
+        data,
+        metadata,
+    } = jpeg::decode(bytes)?;
+    let (layout, data, profile) = match samples {
+        1 => (Layout::Gray, data, metadata.profile),
+        3 => (Layout::Rgb, data, metadata.profile),
+        _ => {
+            let profile = metadata.profile.as_deref();
+            let data = colour::inks_to_srgb(data, width as usize, profile);
+            (Layout::Rgb, data, None)
+        }
+    };
+    Ok(Decoded {
+        pixels: pixels(width, height, layout, data)?,
+        meaning: Meaning::of(profile),
+        is_gray: samples == 1,
+        orientation: metadata
+            .exif
+            .map_or(Orientation::NoTransforms, |block| exif::orientation(&block)),
+    })
 }
 
 /// Not through `image`: 16-bit samples are halved while they are read, instead of filling memory.
@@ -58,12 +93,15 @@ fn decode_png(bytes: &[u8], image: Admitted, limits: &Limits) -> Result<Decoded,
     let info = reader.info();
     Ok(Decoded {
         pixels: pixels(frame.width, frame.height, layout, data)?,
-        profile: info.icc_profile.as_ref().map(|profile| profile.to_vec()),
+        meaning: Meaning::of_png(info),
+        is_gray: matches!(
+            frame.color_type,
+            png::ColorType::Grayscale | png::ColorType::GrayscaleAlpha
+        ),
         orientation: info
             .exif_metadata
             .as_ref()
-            .and_then(|exif| Orientation::from_exif_chunk(exif))
-            .unwrap_or(Orientation::NoTransforms),
+            .map_or(Orientation::NoTransforms, |block| exif::orientation(block)),
     })
 }
 
@@ -82,7 +120,8 @@ fn with<D: ImageDecoder>(
     decoder.set_limits(bounds).map_err(image_error)?;
     // A profile or orientation that cannot be read is as good as none.
     let profile = decoder.icc_profile().unwrap_or(None);
-    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
+    let exif = decoder.exif_metadata().unwrap_or(None);
+    let orientation = exif.map_or(Orientation::NoTransforms, |block| exif::orientation(&block));
     let colour = decoder.color_type();
     let length = decoder.total_bytes();
     if length > image.memory() {
@@ -99,7 +138,8 @@ fn with<D: ImageDecoder>(
     };
     Ok(Decoded {
         pixels: pixels(width, height, layout, data)?,
-        profile,
+        meaning: Meaning::of(profile),
+        is_gray: matches!(colour, ColorType::L8 | ColorType::La8),
         orientation,
     })
 }

@@ -33,12 +33,23 @@ pub enum UploadError {
     /// SVG and other XML: markup that can run scripts and fetch addresses.
     #[error("SVG and other markup is not accepted")]
     Svg,
+    /// A web page, which is what a download of a picture's page gives.
+    #[error("this is a web page and no picture; send the picture's own bytes")]
+    Html,
+    /// A body or file that is compressed as a whole.
+    #[error(
+        "the upload is compressed; send the picture as it is, without gzip or Content-Encoding"
+    )]
+    Compressed,
     /// Nothing that starts like PNG, JPEG, WebP or GIF.
     #[error("only PNG, JPEG, WebP and GIF are accepted")]
     Type,
     /// The header is cut short or contradicts itself.
     #[error("the image's header is damaged")]
     Header,
+    /// A JPEG of a kind that hardly any program shows.
+    #[error("{0} is not accepted; save it as a usual JPEG of 8 bits a sample, or as PNG")]
+    UnsupportedJpeg(JpegKind),
     /// More pixels than allowed, or a side longer than any format needs.
     #[error("an image has at most {limit} pixels")]
     TooManyPixels {
@@ -77,9 +88,49 @@ pub enum UploadError {
     Internal(String),
 }
 
+/// The kinds of JPEG that are not read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error, Serialize, Deserialize)]
+pub enum JpegKind {
+    /// 12 bits, as scanners in medicine write.
+    #[error("a JPEG of more than 8 bits a sample")]
+    Precision,
+    /// Patented for long, so that few programs read it.
+    #[error("a JPEG with arithmetic coding")]
+    Arithmetic,
+    /// Lossless JPEG and JPEG-LS.
+    #[error("a lossless JPEG")]
+    Lossless,
+    /// Several frames of growing size.
+    #[error("a hierarchical JPEG")]
+    Hierarchical,
+    /// Two components, or more than four.
+    #[error("a JPEG of neither one, three nor four components")]
+    Components,
+    /// Such as two samples for three.
+    #[error("a JPEG subsampled by a fraction")]
+    Sampling,
+}
+
+impl From<jpeg::Error> for UploadError {
+    fn from(error: jpeg::Error) -> Self {
+        match error {
+            jpeg::Error::Header => Self::Header,
+            jpeg::Error::Damaged => Self::Damaged,
+            jpeg::Error::Unsupported(kind) => Self::UnsupportedJpeg(match kind {
+                jpeg::Kind::Precision => JpegKind::Precision,
+                jpeg::Kind::Arithmetic => JpegKind::Arithmetic,
+                jpeg::Kind::Lossless => JpegKind::Lossless,
+                jpeg::Kind::Hierarchical => JpegKind::Hierarchical,
+                jpeg::Kind::Components => JpegKind::Components,
+                jpeg::Kind::Sampling => JpegKind::Sampling,
+            }),
+        }
+    }
+}
+
 impl UploadError {
     /// Every code there is.
-    pub const CODES: [&str; 17] = [
+    pub const CODES: [&str; 20] = [
         "body_too_large",
         "body_too_slow",
         "body_incomplete",
@@ -87,8 +138,11 @@ impl UploadError {
         "empty_upload",
         "malformed_multipart",
         "svg_refused",
+        "html_refused",
+        "compressed_upload",
         "unsupported_image_type",
         "malformed_image_header",
+        "unsupported_jpeg",
         "too_many_pixels",
         "extreme_aspect_ratio",
         "too_many_scans",
@@ -109,6 +163,9 @@ impl UploadError {
             Self::Empty => "empty_upload",
             Self::Multipart => "malformed_multipart",
             Self::Svg => "svg_refused",
+            Self::Html => "html_refused",
+            Self::Compressed => "compressed_upload",
+            Self::UnsupportedJpeg(_) => "unsupported_jpeg",
             Self::Type => "unsupported_image_type",
             Self::Header => "malformed_image_header",
             Self::TooManyPixels { .. } => "too_many_pixels",
@@ -132,6 +189,9 @@ impl UploadError {
             Self::Empty => "There is no file.",
             Self::Multipart => "The multipart body does not hold exactly one file.",
             Self::Svg => "SVG and other markup is not accepted.",
+            Self::Html => "This is a web page and no picture.",
+            Self::Compressed => "The upload is compressed.",
+            Self::UnsupportedJpeg(_) => "This kind of JPEG is not accepted.",
             Self::Type => "Only PNG, JPEG, WebP and GIF are accepted.",
             Self::Header | Self::Damaged => "The image is damaged.",
             Self::TooManyPixels { .. } => "The image has too many pixels.",
@@ -151,8 +211,9 @@ impl UploadError {
             Self::TooSlow { .. } => 408,
             Self::NotSigned => 403,
             Self::BrokenOff | Self::Empty | Self::Multipart => 400,
-            Self::Svg | Self::Type => 415,
+            Self::Svg | Self::Html | Self::Compressed | Self::Type => 415,
             Self::Header
+            | Self::UnsupportedJpeg(_)
             | Self::TooManyPixels { .. }
             | Self::Ratio { .. }
             | Self::TooManyScans { .. }

@@ -8,7 +8,9 @@ mod colour;
 mod cost;
 mod decode;
 mod error;
+mod exif;
 mod handler;
+mod multipart;
 mod pixels;
 mod png;
 mod pool;
@@ -23,9 +25,10 @@ mod sniff;
 mod turn;
 #[cfg(target_os = "linux")]
 mod wall;
+mod webp;
 pub mod worker;
 
-pub use error::UploadError;
+pub use error::{JpegKind, UploadError};
 pub use handler::upload;
 pub use pool::Uploads;
 pub use receive::receive;

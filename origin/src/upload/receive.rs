@@ -2,16 +2,15 @@
 
 use std::time::Duration;
 
-use actix_multipart::{Multipart, MultipartError};
 use actix_web::error::PayloadError;
-use actix_web::http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap};
+use actix_web::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap};
 use actix_web::web::Payload;
 use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt, TryStreamExt, stream};
 use shared::edge_auth::DIGEST_UP_TO;
 use tokio::time::timeout;
 
-use super::{UploadError, UploadSettings};
+use super::{UploadError, UploadSettings, multipart};
 
 /// What a multipart body may hold besides the file: its boundaries and headers.
 const WRAPPING: u64 = 64 << 10;
@@ -32,10 +31,15 @@ pub async fn receive(
 ) -> Result<Bytes, UploadError> {
     let limit = settings.image.max_bytes;
     let too_large = UploadError::TooLarge { limit };
-    let is_multipart = headers
-        .get(CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
-        .is_some_and(|value| value.to_ascii_lowercase().starts_with("multipart/"));
+    if is_encoded(headers) {
+        return Err(UploadError::Compressed);
+    }
+    let content_type = headers.get(CONTENT_TYPE).map(|value| value.as_bytes());
+    let content_type = content_type.filter(|value| {
+        let start = value.get(..10).unwrap_or_default();
+        start.eq_ignore_ascii_case(b"multipart/")
+    });
+    let is_multipart = content_type.is_some();
     let most = if is_multipart {
         limit + WRAPPING
     } else {
@@ -57,11 +61,16 @@ pub async fn receive(
             return Err(UploadError::NotSigned);
         }
         let body = stream::once(std::future::ready(Ok(start))).chain(body);
-        if is_multipart {
-            only_file(Multipart::new(headers, body), limit).await
-        } else {
-            let chunks = body.map_err(|error| broken(&error, limit));
-            collect(chunks, limit).await
+        let chunks = body.map_err(|error| broken(&error, limit));
+        let whole = collect(chunks, most, limit).await?;
+        let Some(content_type) = content_type else {
+            return Ok(whole);
+        };
+        let file = whole.slice(multipart::only_file(content_type, &whole)?);
+        match file.len() as u64 {
+            0 => Err(UploadError::Empty),
+            length if length > limit => Err(UploadError::TooLarge { limit }),
+            _ => Ok(file),
         }
     };
     match timeout(Duration::from_secs(settings.receive_seconds), read).await {
@@ -108,32 +117,22 @@ fn broken(error: &PayloadError, limit: u64) -> UploadError {
     }
 }
 
-async fn only_file(mut parts: Multipart, limit: u64) -> Result<Bytes, UploadError> {
-    let wrong = |error: MultipartError| match error {
-        MultipartError::Payload(error) => broken(&error, limit),
-        MultipartError::Incomplete => UploadError::BrokenOff,
-        _ => UploadError::Multipart,
-    };
-    let Some(part) = parts.try_next().await.map_err(wrong)? else {
-        return Err(UploadError::Multipart);
-    };
-    if !matches!(part.name(), Some("file" | "image")) {
-        return Err(UploadError::Multipart);
-    }
-    let file = collect(part.map_err(wrong), limit).await?;
-    match parts.try_next().await.map_err(wrong)? {
-        None => Ok(file),
-        Some(_) => Err(UploadError::Multipart),
-    }
+/// Whether the body is compressed as a whole (RFC 9110, 8.4), which no picture gains by.
+fn is_encoded(headers: &HeaderMap) -> bool {
+    headers.get_all(CONTENT_ENCODING).any(|value| {
+        let value = value.as_bytes().trim_ascii();
+        !value.is_empty() && !value.eq_ignore_ascii_case(b"identity")
+    })
 }
 
 async fn collect(
     mut chunks: impl Stream<Item = Result<Bytes, UploadError>> + Unpin,
+    most: u64,
     limit: u64,
 ) -> Result<Bytes, UploadError> {
     let mut file = BytesMut::new();
     while let Some(chunk) = chunks.try_next().await? {
-        if (file.len() + chunk.len()) as u64 > limit {
+        if (file.len() + chunk.len()) as u64 > most {
             return Err(UploadError::TooLarge { limit });
         }
         file.extend_from_slice(&chunk);

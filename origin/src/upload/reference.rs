@@ -55,7 +55,8 @@ impl Uploads {
     }
 
     /// An upload as a mask in the size wanted, one byte a pixel, 255 where it is painted anew. Where a mask has any
-    /// transparency, its transparent parts are meant, as in the OpenAI API; else its white parts.
+    /// pixel that is at least half transparent, its transparent parts are meant, as in the OpenAI API; else its white
+    /// parts, whatever is left of its opacity.
     ///
     /// # Errors
     /// As [`Uploads::to_rgb`].
@@ -159,7 +160,8 @@ fn levels(pixels: &Pixels) -> Vec<u8> {
         }
         Layout::Rgba => {
             let whole = pixels.data.as_chunks::<4>().0;
-            if whole.iter().all(|pixel| matches!(pixel, [_, _, _, 255])) {
+            // Programs leave pixels a little less than solid by rounding; nobody means a mask by that.
+            if whole.iter().all(|&[_, _, _, alpha]| alpha >= 128) {
                 let colours = whole
                     .iter()
                     .map(|&[red, green, blue, _]| [red, green, blue]);
@@ -295,6 +297,28 @@ mod tests {
         });
         let over = rgb(clear).await;
         assert_eq!(over.get(90..93), Some([255, 255, 255].as_slice()));
+    }
+
+    #[tokio::test]
+    async fn a_pixel_that_is_almost_solid_makes_no_mask_of_opacity() {
+        let mask = |odd: u8| {
+            picture(Layout::Rgba, 64, 64, move |x| match x {
+                0 => vec![0, 0, 0, odd],
+                1..32 => vec![0, 0, 0, 255],
+                _ => vec![255; 4],
+            })
+        };
+        let paints = async |odd: u8| {
+            let (stored, read) = stored(mask(odd));
+            uploads().to_mask(stored, read, SQUARE).await.unwrap()
+        };
+        let solid = paints(255).await;
+        assert_eq!((solid.get(10), solid.get(50)), (Some(&0), Some(&255)));
+        for odd in [254, 200, 128] {
+            assert_eq!(paints(odd).await, solid);
+        }
+        let clear = paints(127).await;
+        assert_eq!((clear.get(10), clear.get(50)), (Some(&0), Some(&0)));
     }
 
     #[tokio::test]

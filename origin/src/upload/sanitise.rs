@@ -26,7 +26,7 @@ pub fn sanitise(bytes: &[u8], limits: &Limits) -> Result<SanitisedImage, UploadE
     let admitted = Admitted::read(bytes, limits)?;
     let decoded = decode::decode(bytes, admitted, limits)?;
     let scaled = scale::fit(decoded.pixels, limits.max_side)?;
-    let srgb = colour::to_srgb(scaled, decoded.profile.as_deref());
+    let srgb = colour::to_srgb(scaled, decoded.meaning, decoded.is_gray);
     let mut pixels = turn::upright(srgb, decoded.orientation);
     pixels.clear_hidden_colours();
     let (width, height) = (pixels.width, pixels.height);

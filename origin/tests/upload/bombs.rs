@@ -23,7 +23,7 @@ async fn a_header_that_promises_too_much_is_refused_before_anything_is_decoded()
         (flat_png(0, 10, 2, 1), "malformed_image_header"),
         (vec![0; (10 << 20) + 1], "body_too_large"),
         (
-            b"\xff\xd8\xff\xc0\0\x11\x08\xff\xff\xff\xff\x03".to_vec(),
+            b"\xff\xd8\xff\xc0\0\x0b\x08\xff\xff\xff\xff\x01\x01\x11\0".to_vec(),
             "too_many_pixels",
         ),
     ] {

@@ -8,9 +8,11 @@
 )]
 
 mod bombs;
+mod cases;
 mod corpora;
 mod files;
 mod memory;
+mod oracle;
 mod pictures;
 mod polyglots;
 mod process;

@@ -175,8 +175,46 @@ async fn only_the_first_frame_of_an_animation_is_taken() {
 
 #[tokio::test]
 async fn a_file_that_ends_early_is_damaged() {
-    for file in [png(60, 40), webp(60, 40), gif(60, 40)] {
+    for file in [png(60, 40), webp(60, 40), gif(60, 40), jpeg(60, 40)] {
         let cut = &file[..file.len() * 2 / 3];
         assert_eq!(refusal(cut).await, "damaged_image");
+    }
+}
+
+#[tokio::test]
+async fn a_jpeg_whose_rest_was_overwritten_with_zeros_is_damaged() {
+    let whole = jpeg(120, 90);
+    for part in [2, 3, 5, 8] {
+        let mut file = whole.clone();
+        file[whole.len() * part / 10..].fill(0);
+        assert_eq!(
+            refusal(file).await,
+            "damaged_image",
+            "from {part} tenths on"
+        );
+    }
+    // A hole in the middle, as a lost sector makes it.
+    let mut file = whole.clone();
+    file[whole.len() / 2..whole.len() / 2 + 200].fill(0);
+    assert_eq!(refusal(file).await, "damaged_image");
+    // Only its end marker is missing: everything is there.
+    let image = sanitise(&whole[..whole.len() - 2]).await.unwrap();
+    assert_eq!(image, sanitise(whole).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_webp_without_what_its_first_chunk_promises_is_a_picture() {
+    let file = webp(60, 40);
+    let extended = |flags: u8| {
+        let chunk = [flags, 0, 0, 0, 59, 0, 0, 39, 0, 0];
+        let body = [b"WEBPVP8X\x0a\0\0\0".as_slice(), &chunk, &file[12..]].concat();
+        let size = u32::try_from(body.len()).unwrap().to_le_bytes();
+        [b"RIFF".as_slice(), &size, &body].concat()
+    };
+    let wanted = sanitise(file.clone()).await.unwrap();
+    // Opacity, EXIF, XMP, a profile.
+    for flags in [0x10, 0x08, 0x04, 0x20, 0x3c] {
+        let image = sanitise(extended(flags)).await.unwrap();
+        assert_eq!(image, wanted, "{flags:#x}");
     }
 }

@@ -171,3 +171,25 @@ async fn a_body_that_the_edge_did_not_sign_is_refused_before_it_is_read() {
     let body = part("file", "it is changed") + "--b--\r\n";
     assert_eq!(multipart(address, &body).await, "edge_only");
 }
+
+#[actix_web::test]
+async fn a_file_name_that_is_not_utf_8_is_no_obstacle() {
+    let body = crate::cases::case("multipart_gbk_filename.body");
+    let head = format!(
+        "Content-Type: multipart/form-data; boundary=BND\r\nContent-Length: {}",
+        body.len()
+    );
+    let answer = send(server().await, &head, &body).await;
+    assert!(answer.ends_with(" bytes"), "{answer}");
+}
+
+#[actix_web::test]
+async fn a_compressed_body_is_refused_with_a_code_of_its_own() {
+    let address = server().await;
+    for coding in ["gzip", "br", "zstd, identity", "Deflate"] {
+        let head = format!("Content-Encoding: {coding}\r\nContent-Length: 3");
+        assert_eq!(send(address, &head, b"abc").await, "compressed_upload");
+    }
+    let head = "Content-Encoding: identity\r\nContent-Length: 3";
+    assert_eq!(send(address, head, b"abc").await, "3 bytes");
+}

@@ -1,45 +1,22 @@
 //! The size in a JPEG's frame header.
 
-use super::be16;
+use super::UploadError;
 
-/// Walks the segments up to the first frame header.
-pub fn size(bytes: &[u8]) -> Option<(u32, u32)> {
-    let mut at = 2;
-    loop {
-        if bytes.get(at) != Some(&0xff) {
-            return None;
-        }
-        let marker = *bytes.get(at + 1)?;
-        match marker {
-            // A marker may be preceded by any number of fill bytes.
-            0xff => at += 1,
-            // Frame headers; C4, C8 and CC are other things.
-            0xc0..=0xc3 | 0xc5..=0xc7 | 0xc9..=0xcb | 0xcd..=0xcf => {
-                return Some((be16(bytes, at + 7)?, be16(bytes, at + 5)?));
-            }
-            // No length follows these: restart markers and TEM.
-            0xd0..=0xd7 | 0x01 => at += 2,
-            // A second start, the end, or pixels before any frame header.
-            0xd8..=0xda | 0x00 => return None,
-            _ => {
-                let length = be16(bytes, at + 2)? as usize;
-                if length < 2 {
-                    return None;
-                }
-                at += 2 + length;
-            }
-        }
-    }
+/// Width and height; a kind that is not decoded is refused with its name.
+pub fn size(bytes: &[u8]) -> Result<(u32, u32), UploadError> {
+    let header = jpeg::header(bytes)?;
+    Ok((header.width, header.height))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::size;
+    use super::super::super::JpegKind;
+    use super::*;
 
     #[test]
     fn the_first_frame_header_tells_the_size() {
-        let jpeg = b"\xff\xd8\xff\xe0\0\x04ab\xff\xff\xc2\0\x11\x08\x01\x02\x03\x04\x03";
-        assert_eq!(size(jpeg), Some((0x0304, 0x0102)));
+        let jpeg = b"\xff\xd8\xff\xe0\0\x04ab\xff\xff\xc2\0\x11\x08\x01\x02\x03\x04\x03\x01\x22\0\x02\x11\0\x03\x11\0";
+        assert_eq!(size(jpeg), Ok((0x0304, 0x0102)));
     }
 
     #[test]
@@ -52,7 +29,42 @@ mod tests {
             b"\xff\xd8\xff\xd9",
             b"\xff\xd8\xff\xe0\0\x02x",
         ] {
-            assert_eq!(size(jpeg), None, "{jpeg:?}");
+            assert_eq!(size(jpeg), Err(UploadError::Header), "{jpeg:?}");
+        }
+    }
+
+    #[test]
+    fn bytes_that_belong_to_nothing_are_passed_over() {
+        let frame = b"\xff\xc0\0\x0b\x08\0\x10\0\x20\x01\x01\x11\0";
+        for between in [
+            b"".as_slice(),
+            b"\0\0",
+            b"junk",
+            b"\xff\0",
+            b"\xff\xff",
+            b"\xff\xd0x",
+        ] {
+            let file = [b"\xff\xd8\xff\xe0\0\x04ab".as_slice(), between, frame].concat();
+            assert_eq!(size(&file), Ok((32, 16)), "{between:?}");
+        }
+    }
+
+    #[test]
+    fn kinds_that_are_not_decoded_are_named() {
+        let file = |marker: u8, bits: u8| {
+            let head = [0xff, 0xd8, 0xff, marker, 0, 11, bits];
+            [head.as_slice(), b"\0\x10\0\x10\x01\x01\x11\0"].concat()
+        };
+        for (marker, bits, kind) in [
+            (0xc1, 12, JpegKind::Precision),
+            (0xc3, 8, JpegKind::Lossless),
+            (0xf7, 8, JpegKind::Lossless),
+            (0xc5, 8, JpegKind::Hierarchical),
+            (0xc9, 8, JpegKind::Arithmetic),
+            (0xca, 8, JpegKind::Arithmetic),
+        ] {
+            let error = UploadError::UnsupportedJpeg(kind);
+            assert_eq!(size(&file(marker, bits)), Err(error));
         }
     }
 }

@@ -46,7 +46,7 @@ impl Admitted {
         let kind = kind(bytes)?;
         let (width, height) = match kind {
             Kind::Png => png(bytes),
-            Kind::Jpeg => jpeg::size(bytes),
+            Kind::Jpeg => Some(jpeg::size(bytes)?),
             Kind::WebP => webp::size(bytes),
             Kind::Gif => gif(bytes),
         }
@@ -109,22 +109,49 @@ fn kind(bytes: &[u8]) -> Result<Kind, UploadError> {
         Ok(Kind::WebP)
     } else if bytes.starts_with(b"GIF87a") || bytes.starts_with(b"GIF89a") {
         Ok(Kind::Gif)
-    } else if is_markup(bytes) {
-        Err(UploadError::Svg)
+    } else if is_compressed(bytes) {
+        Err(UploadError::Compressed)
+    } else if let Some(tag) = markup(bytes) {
+        Err(if is_page(tag) {
+            UploadError::Html
+        } else {
+            UploadError::Svg
+        })
     } else {
         Err(UploadError::Type)
     }
 }
 
-/// Text that opens with a tag, after a byte order mark and white space, in UTF-8 or UTF-16; and
-/// gzip, which only SVG comes in.
-fn is_markup(bytes: &[u8]) -> bool {
-    bytes.starts_with(b"\x1f\x8b")
-        || bytes
-            .iter()
-            .copied()
-            .find(|byte| !matches!(byte, 0xef | 0xbb | 0xbf | 0xff | 0xfe | 0 | 9..=13 | b' '))
-            == Some(b'<')
+/// gzip and Zstandard: a picture that was compressed once more, or a compressed SVG.
+fn is_compressed(bytes: &[u8]) -> bool {
+    bytes.starts_with(b"\x1f\x8b") || bytes.starts_with(b"\x28\xb5\x2f\xfd")
+}
+
+/// Text that opens with a tag, after a byte order mark and white space, in UTF-8 or UTF-16: from that tag on.
+fn markup(bytes: &[u8]) -> Option<&[u8]> {
+    let at = bytes
+        .iter()
+        .position(|byte| !matches!(byte, 0xef | 0xbb | 0xbf | 0xff | 0xfe | 0 | 9..=13 | b' '))?;
+    bytes.get(at..).filter(|rest| rest.starts_with(b"<"))
+}
+
+/// Whether markup is a web page: its first tags are HTML's. Looks at the first kilobyte.
+fn is_page(markup: &[u8]) -> bool {
+    let text: Vec<u8> = markup
+        .iter()
+        .take(1024)
+        .filter(|&&byte| byte != 0)
+        .map(u8::to_ascii_lowercase)
+        .collect();
+    let has = |word: &[u8]| text.windows(word.len()).any(|window| window == word);
+    let starts = [
+        b"<!doctype html".as_slice(),
+        b"<html",
+        b"<head",
+        b"<body",
+        b"<script",
+    ];
+    starts.iter().any(|start| text.starts_with(start)) || (has(b"<html") && !has(b"<svg"))
 }
 
 fn png(bytes: &[u8]) -> Option<(u32, u32)> {
@@ -186,8 +213,12 @@ mod tests {
                 "svg_refused",
             ),
             (b"\xff\xfe<\0s\0v\0g\0".to_vec(), "svg_refused"),
-            (b"\x1f\x8b\x08svgz".to_vec(), "svg_refused"),
-            (b"<!DOCTYPE html>".to_vec(), "svg_refused"),
+            (b"\x1f\x8b\x08svgz".to_vec(), "compressed_upload"),
+            (b"\x28\xb5\x2f\xfdx".to_vec(), "compressed_upload"),
+            (b"<!DOCTYPE html>".to_vec(), "html_refused"),
+            (b"\xef\xbb\xbf\n<HTML><svg>".to_vec(), "html_refused"),
+            (b"<!-- saved --><html lang='en'>".to_vec(), "html_refused"),
+            (b"<?xml version='1.0'?><Error/>".to_vec(), "svg_refused"),
             (b"%PDF-1.7".to_vec(), "unsupported_image_type"),
             (b"BM\0\0".to_vec(), "unsupported_image_type"),
             (b"II*\0".to_vec(), "unsupported_image_type"),
