@@ -1,6 +1,7 @@
 //! The stages of an admitted job.
 
 use std::pin::pin;
+use std::time::Duration;
 
 use bytes::Bytes;
 use shared::object_key::ObjectKey;
@@ -14,7 +15,7 @@ use crate::images::remove_object;
 use crate::infer::{Format, Pixels, encode as encode_one};
 use crate::jobs::{self, Ended};
 use crate::quota::Reservation;
-use crate::schedule::{Done, JobHandle, Progress};
+use crate::schedule::{Done, JobHandle};
 use crate::startup::App;
 use crate::state::images::ImageRow;
 use crate::state::jobs::JobEnd;
@@ -36,8 +37,8 @@ pub(super) struct StoredImages {
     run_ms: u64,
 }
 
-/// How often the row of a job that runs is told how far it is, in nanoseconds.
-const NOTE_EVERY: u64 = 1_000_000_000;
+/// How often the row of a job that runs is told how far it is.
+const NOTE_EVERY: Duration = Duration::from_secs(1);
 
 /// Waits for the engine.
 pub(super) async fn run(app: &App, job: &mut Admitted) -> Result<Done, ApiError> {
@@ -66,7 +67,8 @@ async fn watched(
     reservation: &mut Reservation,
 ) -> Result<Done, ApiError> {
     let (mut progress, meter) = (handle.progress(), handle.meter());
-    let mut noted: Option<u64> = None;
+    let mut ticks = tokio::time::interval(NOTE_EVERY);
+    let mut noted = 0;
     let mut outcome = pin!(handle.outcome());
     let done = loop {
         tokio::select! {
@@ -77,15 +79,20 @@ async fn watched(
                     // The outcome says the rest.
                     break outcome.await;
                 }
-                let runs = matches!(*progress.borrow_and_update(), Progress::Running { .. });
-                let now = app.clock.nanos();
-                if runs && noted.is_none_or(|at| now.saturating_sub(at) >= NOTE_EVERY) {
-                    noted = Some(now);
-                    let (part, whole) = meter.read();
-                    reservation.worked(part, whole);
-                    note(app, id, reservation).await;
+                progress.borrow_and_update();
+                let (part, _) = meter.read();
+                // The first steps at once; then by time, since progress is that of the slowest picture.
+                if noted > 0 || part == 0 {
+                    continue;
                 }
             }
+            _ = ticks.tick() => {}
+        }
+        let (part, whole) = meter.read();
+        if part > noted {
+            noted = part;
+            reservation.worked(part, whole);
+            note(app, id, reservation).await;
         }
     };
     let done = done.map_err(ApiError::from);
@@ -139,7 +146,7 @@ pub(super) async fn encode(
         .with_label_values(&["encode"])
         .observe(seconds_since(app, begun));
     traced(app, job, "encode", begun, false);
-    let millis = |time: std::time::Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     Ok(EncodedImages {
         pictures,
         format,
