@@ -153,8 +153,8 @@ fn a_provider_is_told_what_to_make_and_nothing_of_who_asks() {
         let picture = image::load_from_memory(&got.body).unwrap().to_rgb8();
         assert_eq!(picture.get_pixel(10, 20).0, [30, 60, 90]);
     }
-    // 2 pictures, 20 steps, 64 × 64 of 512 × 512.
-    assert_eq!(answer["job"]["cost_units"], json!(0.625));
+    // 2 pictures, 20 steps, 64 × 64 of 512 × 512: less than what two pictures cost at least.
+    assert_eq!(answer["job"]["cost_units"], json!(0.744));
     assert_eq!(case.used("user-hour"), 1);
     let log = case.service.log();
     let line = log
