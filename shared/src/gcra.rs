@@ -9,6 +9,8 @@ pub struct Rate {
     /// How far `tat` may run ahead of now, in nanoseconds.
     tolerance: u64,
     burst: u32,
+    /// What all that ever passes at once leaves, in nanoseconds.
+    full: u64,
 }
 
 /// The answer for one arrival. Times in nanoseconds.
@@ -51,6 +53,7 @@ impl Rate {
             emission,
             tolerance: emission.saturating_mul(u64::from(burst)),
             burst,
+            full: emission.saturating_mul(u64::from(burst) + 1),
         })
     }
 
@@ -76,8 +79,7 @@ impl Rate {
 
     /// What an arrival that passes leaves at most.
     fn latest(&self, now: u64) -> u64 {
-        let full = self.emission.saturating_mul(u64::from(self.burst) + 1);
-        now.saturating_add(full.min(self.window()))
+        now.saturating_add(self.full.min(self.window()))
     }
 
     /// Nanoseconds between two emissions.
