@@ -53,10 +53,10 @@ fn every_listener_answers_other_methods_with_those_of_the_route() {
         (service.operator, "DELETE", "/healthz", "GET, HEAD"),
         (service.operator, "POST", "/readyz", "GET, HEAD"),
         (service.operator, "POST", "/admin", "GET, HEAD"),
-        (service.operator, "POST", "/admin/overview", "GET"),
+        (service.operator, "POST", "/admin/overview", "GET, HEAD"),
         (service.operator, "GET", "/admin/session", "POST, DELETE"),
         (service.operator, "GET", "/admin/users/u/suspend", "POST"),
-        (service.operator, "PUT", "/operator/x/y.js", "GET"),
+        (service.operator, "PUT", "/operator/x/y.js", "GET, HEAD"),
     ] {
         let answer = Request::new(listener, method, path).token(&token).send();
         let told = (answer.status, answer.header("allow"));

@@ -171,11 +171,6 @@ fn be32(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_be_bytes(word.try_into().ok()?))
 }
 
-fn be16(bytes: &[u8], at: usize) -> Option<u32> {
-    let word = bytes.get(at..at.checked_add(2)?)?;
-    Some(u32::from(u16::from_be_bytes(word.try_into().ok()?)))
-}
-
 fn le16(bytes: &[u8], at: usize) -> Option<u32> {
     let word = bytes.get(at..at.checked_add(2)?)?;
     Some(u32::from(u16::from_le_bytes(word.try_into().ok()?)))
