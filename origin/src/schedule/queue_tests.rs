@@ -96,8 +96,7 @@ async fn cancelling_and_deadlines_end_queued_jobs_too() {
         ..Settings::default()
     });
     let _busy = bench.submit("busy", "a", 1000);
-    bench.call();
-    let queued = bench.submit("queued", "a", 5);
+    // Before anything was measured: later it would not be taken.
     let late = bench
         .queue
         .submit(
@@ -109,6 +108,8 @@ async fn cancelling_and_deadlines_end_queued_jobs_too() {
             1,
         )
         .unwrap();
+    bench.call();
+    let queued = bench.submit("queued", "a", 5);
     queued.canceller().cancel();
     (0..3).for_each(|_| drop(bench.call()));
     assert_eq!(queued.outcome().await.unwrap_err().code(), "cancelled");
