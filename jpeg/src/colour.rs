@@ -56,7 +56,7 @@ impl Upsampling {
         if !self.mixes() {
             return (near, near);
         }
-        let far = if y % 2 == 0 {
+        let far = if y.is_multiple_of(2) {
             near.saturating_sub(1)
         } else {
             (near + 1).min(self.height.saturating_sub(1))
@@ -70,7 +70,7 @@ impl Upsampling {
         let far = far.get(..self.width).unwrap_or(far);
         match (self.wide, self.high) {
             (1, 2) => {
-                let round = if y % 2 == 0 { 1 } else { 2 };
+                let round = if y.is_multiple_of(2) { 1 } else { 2 };
                 for ((slot, &near), &far) in out.iter_mut().zip(near).zip(far) {
                     *slot = ((u32::from(near) * 3 + u32::from(far) + round) >> 2) as u8;
                 }
@@ -85,9 +85,9 @@ impl Upsampling {
             }
             (2, 2) if self.width > 2 => {
                 let sums = near.iter().zip(far);
-                let sums = sums.map(|(&near, &far)| u32::from(near) * 3 + u32::from(far));
+                let mut sums = sums.map(|(&near, &far)| u32::from(near) * 3 + u32::from(far));
                 let ends = widen(sums.clone(), out, (8, 7, 4));
-                if let (Some(first), Some(last)) = (sums.clone().next(), sums.last()) {
+                if let (Some(first), Some(last)) = (sums.clone().next(), sums.next_back()) {
                     set(out, 0, ((first * 4 + 8) >> 4) as u8);
                     set(out, ends, ((last * 4 + 7) >> 4) as u8);
                 }

@@ -41,7 +41,7 @@ pub fn header(bytes: &[u8]) -> Result<Header, Error> {
             0xc4 | 0xc8 | 0xcc => {}
             0xc0..=0xcf | 0xf7 => return frame(segment.marker, segment.body),
             // Pixels before any frame, a second start, or the end.
-            0xda | 0xd8 | 0xd9 => return Err(Error::Header),
+            0xd8..=0xda => return Err(Error::Header),
             _ => {}
         }
     }

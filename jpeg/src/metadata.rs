@@ -21,7 +21,7 @@ pub fn metadata(bytes: &[u8]) -> Metadata {
     let mut parts: Vec<(u8, u8, &[u8])> = Vec::new();
     for segment in Segments::new(bytes, 2) {
         match (segment.marker, segment.body) {
-            (0xda | 0xd8 | 0xd9, _) => break,
+            (0xd8..=0xda, _) => break,
             (0xe0, [b'J', b'F', b'I', b'F', 0, ..]) => found.jfif = true,
             (0xe1, [b'E', b'x', b'i', b'f', 0, _, tiff @ ..]) if found.exif.is_none() => {
                 found.exif = Some(tiff.to_vec());

@@ -116,7 +116,7 @@ impl<'a> File<'a> {
         if self.came.iter().any(|came| came & wanted != wanted) {
             return Err(Error::Damaged);
         }
-        self.from_coefficients()
+        self.of_coefficients()
     }
 
     /// Takes each component's steps at its first scan, and notes what the scan brings.
@@ -230,7 +230,7 @@ impl<'a> File<'a> {
         reader.end()
     }
 
-    fn from_coefficients(&self) -> Result<Vec<u8>, Error> {
+    fn of_coefficients(&self) -> Result<Vec<u8>, Error> {
         let mut canvas = Canvas::new(self.header, self.colours);
         let (columns, rows) = self.header.units();
         for row in 0..rows {

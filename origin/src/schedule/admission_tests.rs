@@ -25,6 +25,8 @@ struct Clock {
     prompts: usize,
     /// Jobs that began.
     jobs: usize,
+    /// Whether all jobs of the beginning are there: the first step has the rows of all.
+    is_ready: bool,
     /// Nobody looks any more.
     is_over: bool,
 }
@@ -87,6 +89,7 @@ impl Work for Machine {
     }
 
     fn rows(&self, spec: &ImageSpec) -> Result<Vec<Tick>, InferError> {
+        self.time.wait_while(|clock| !clock.is_ready);
         let area = spec.width * spec.height;
         let facts = Facts {
             key: area,
@@ -225,6 +228,7 @@ impl Simulation {
             let job = simulation.ask(user, *n, *steps).unwrap();
             simulation.held.push(job);
         }
+        simulation.time.change(|clock| clock.is_ready = true);
         simulation.wait();
         // Rows that come one by one from another thread are all there, and measured, by then.
         let joining = if overlaps { 4 } else { 0 };
