@@ -231,6 +231,8 @@ fn five_hundred_uploads_at_once_stay_within_the_quota_to_the_byte() {
     let service = Service::start(&[
         ("SIGNET_LIMITS__UPLOADS__PER_MINUTE", "60000"),
         ("SIGNET_LIMITS__UPLOADS__BURST", "1000"),
+        ("SIGNET_LIMITS__UPLOADS_WORK__PER_MINUTE", "60000"),
+        ("SIGNET_LIMITS__UPLOADS_WORK__BURST", "1000000"),
         ("SIGNET_LIMITS__STORAGE_BYTES", &limit.to_string()),
     ]);
     let token = service.token(ALL_SCOPES);
