@@ -14,7 +14,7 @@ let service, browser, page;
 before(async () => {
   fs.mkdirSync(SHOTS, { recursive: true });
   browser = await launch();
-  service = await serve(NO_LIMITS);
+  service = await serve({ ...NO_LIMITS, SIGNET_IMAGES__GRAIN_SECONDS: "0" });
   page = await open(browser, service);
 });
 after(async () => {

@@ -7,7 +7,7 @@ import { generate, launch, NO_LIMITS, open, serve, signIn } from "./harness.mjs"
 let service, browser, page;
 before(async () => {
   browser = await launch();
-  service = await serve({ ...NO_LIMITS, SIGNET_IMAGES__LINK_SECONDS: "4" });
+  service = await serve({ ...NO_LIMITS, SIGNET_IMAGES__LINK_SECONDS: "4", SIGNET_IMAGES__GRAIN_SECONDS: "0" });
   page = await open(browser, service);
   await signIn(page);
 });

@@ -8,7 +8,7 @@ import { generate, launch, linkOf, NO_LIMITS, open, request, serve, signIn } fro
 let service, browser, page;
 before(async () => {
   browser = await launch();
-  service = await serve(NO_LIMITS);
+  service = await serve({ ...NO_LIMITS, SIGNET_IMAGES__GRAIN_SECONDS: "0" });
   page = await open(browser, service, { permissions: ["clipboard-write"], acceptDownloads: true });
 });
 after(async () => {
