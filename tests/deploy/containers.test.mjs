@@ -107,6 +107,10 @@ test("container_files_are_read_as_instructions_and_copy_what_is_there", () => {
     }
     assert.equal(user, "10001:10001", `${file} runs as ${user}`);
   }
+  // Every crate of the workspace is there to be built.
+  for (const [, crate] of read("Cargo.toml").match(/members = \[(.*)\]/)[1].matchAll(/"(\w+)"/g)) {
+    assert.ok(read("deploy/containers/origin.Containerfile").includes(`COPY ${crate} ${crate}\n`), crate);
+  }
   // The runtime in the container and the one that is tested are one version.
   const version = /ORT_VERSION=([\d.]+)/.exec(read("scripts/lib/onnxruntime.sh"))[1];
   assert.ok(read("deploy/containers/runtime.txt").includes(`onnxruntime==${version} `));
