@@ -142,7 +142,7 @@ test("malformed_requests_get_a_code_and_cost_nothing", async () => {
   const careless = new Client(env, { address: freshAddress() });
   const token = await careless.token();
   const used = async () => (await careless.api("GET", "/api/usage", { token })).json().limits.map(({ policy, used }) => [policy, used]);
-  const bodies = ["", "{", "[]", "null", '{"prompt":1}', '{"prompt":""}', '{"prompt":"x","nope":1}', '{"prompt":"x","width":129}', '{"prompt":"x","steps":0}', '{"prompt":"x","n":5}', '{"prompt":"x","seed":-1}', '{"prompt":"x","guidance_scale":"NaN"}', `{"prompt":"${"x".repeat(2001)}"}`];
+  const bodies = ["", "{", "[]", "null", '{"prompt":1}', '{"prompt":""}', '{"prompt":"x","nope":1}', '{"prompt":"x","width":129}', '{"prompt":"x","steps":0}', '{"prompt":"x","n":5}', '{"prompt":"x","seed":-2}', '{"prompt":"x","guidance_scale":"NaN"}', `{"prompt":"${"x".repeat(2001)}"}`];
   const before = await used();
   for (const body of bodies) {
     const answer = await careless.api("POST", "/api/generate", { token, body });
