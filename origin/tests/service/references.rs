@@ -196,6 +196,9 @@ fn keyed_requests_that_wait_for_their_pictures_delay_no_other_user() {
         ("SIGNET_UPLOADS__PARALLEL", "1"),
         ("SIGNET_UPLOADS__PROCESS_MS", "60000"),
         ("SIGNET_UPLOADS__WAIT_SECONDS", "600"),
+        // Seven at once of one address and one token.
+        ("SIGNET_LIMITS__ADDRESS__BURST", "100"),
+        ("SIGNET_LIMITS__TOKEN__BURST", "100"),
     ]);
     let (token, other) = (service.token(ALL_SCOPES), service.token(ALL_SCOPES));
     let mut file = std::io::Cursor::new(Vec::new());
@@ -219,7 +222,7 @@ fn keyed_requests_that_wait_for_their_pictures_delay_no_other_user() {
         })
         .collect();
     // They are all charged, and the first of them is at its picture.
-    let all = (0..400).any(|_| {
+    let all = (0..2_000).any(|_| {
         std::thread::sleep(std::time::Duration::from_millis(5));
         crate::jobs::used(&service, &token, "jobs") == 7
     });
